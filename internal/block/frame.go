@@ -1,0 +1,92 @@
+package block
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// ErrCorrupt is what decoding answers for bytes that are not what was written.
+var ErrCorrupt = errors.New("corrupt block")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli) // immutable
+
+// maxFrameBytes bounds what a frame may claim to unpack to: FrameEvents bodies of a block that was just not full, or
+// one oversized body.
+const maxFrameBytes = 64 << 20
+
+// packFrame gives a frame: CRC-32C (4 bytes, little endian) of the rest, the number of bytes of the lengths, each
+// body's length as uvarint, then the bodies one after the other as one s2 block.
+func packFrame(bodies []byte, lengths []uint32) []byte {
+	var lens [FrameEvents * binary.MaxVarintLen32]byte
+	l := lens[:0]
+	for _, n := range lengths {
+		l = binary.AppendUvarint(l, uint64(n))
+	}
+	out := make([]byte, 4, 4+binary.MaxVarintLen32+len(l)+s2.MaxEncodedLen(len(bodies)))
+	out = binary.AppendUvarint(out, uint64(len(l)))
+	out = append(out, l...)
+	packed := s2.Encode(out[len(out):cap(out)], bodies)
+	out = out[:len(out)+len(packed)]
+	binary.LittleEndian.PutUint32(out, crc32.Checksum(out[4:], castagnoli))
+	if cap(out) > len(out)*5/4 {
+		return append(make([]byte, 0, len(out)), out...) // what is kept for long should not pin the worst case
+	}
+	return out
+}
+
+// UnpackFrame gives the bodies of a frame. They share one buffer of their own.
+func UnpackFrame(frame []byte) ([][]byte, error) {
+	if len(frame) < 5 || binary.LittleEndian.Uint32(frame) != crc32.Checksum(frame[4:], castagnoli) {
+		return nil, fmt.Errorf("%w: frame checksum", ErrCorrupt)
+	}
+	d := frame[4:]
+	n, k := binary.Uvarint(d)
+	if k <= 0 || n > uint64(len(d)-k) {
+		return nil, fmt.Errorf("%w: frame lengths", ErrCorrupt)
+	}
+	lens, packed := d[k:k+int(n)], d[k+int(n):]
+	size, err := s2.DecodedLen(packed)
+	if err != nil || size > maxFrameBytes {
+		return nil, fmt.Errorf("%w: frame size", ErrCorrupt)
+	}
+	raw, err := s2.Decode(make([]byte, size), packed)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	out := make([][]byte, 0, FrameEvents)
+	for len(lens) > 0 {
+		n, k := binary.Uvarint(lens)
+		if k <= 0 || n > uint64(len(raw)) || len(out) == FrameEvents {
+			return nil, fmt.Errorf("%w: body length", ErrCorrupt)
+		}
+		out = append(out, raw[:n:n])
+		raw, lens = raw[n:], lens[k:]
+	}
+	if len(raw) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes behind the last body", ErrCorrupt, len(raw))
+	}
+	return out, nil
+}
+
+// Bodies unpacks all bodies, one per event.
+func (b *Block) Bodies() ([][]byte, error) {
+	if b.Frames == nil && b.Len() > 0 {
+		return nil, ErrNoBodies
+	}
+	out := make([][]byte, 0, b.Len())
+	for _, f := range b.Frames {
+		bodies, err := UnpackFrame(f)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, bodies...)
+	}
+	if len(out) != b.Len() {
+		return nil, fmt.Errorf("%w: %d bodies for %d events", ErrCorrupt, len(out), b.Len())
+	}
+	return out, nil
+}
