@@ -1,0 +1,51 @@
+# statscache: build, test, measure. `make` alone says what there is.
+
+GO ?= go
+# How long each fuzz target runs in `make soak`, and how long the soak test itself.
+FUZZTIME ?= 5m
+SOAKTIME ?= 1h
+# Which benchmarks `make bench` runs: a regular expression on their names.
+BENCH ?= .
+
+# Skips with these reasons mean that the real fedmsg or pyzmq wasn't there.
+NEED := pyzmq|zmq and fedmsg
+
+.DEFAULT_GOAL := help
+.PHONY: help build generate python check test e2e soak bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+build: ## ./statscache, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o statscache ./cmd/statscache
+
+generate: ## make the generated files anew
+	$(GO) generate ./...
+
+python: ## the real Python fedmsg and pyzmq for the tests, in your cache folder
+	@tools/python.sh
+
+check: ## format, vet, staticcheck, forbidden sockets, generated files
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.*')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w on them):" >&2; echo "$$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) run ./tools/zmqsockets
+	$(GO) run ./tools/generated
+
+test: python check ## everything that must hold, in a few minutes; says what it skipped
+	$(GO) run ./tools/testrun -require '$(NEED)' -- -race -timeout 15m ./...
+
+e2e: python ## the long end-to-end suites: crashes, chaos, large random comparisons; up to 30 minutes
+	STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 30m ./internal/e2e
+
+soak: python ## an hour and more: a long live run, then every fuzz target
+	STATSCACHE_SOAK=$(SOAKTIME) $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 24h -run '^TestSoak' ./internal/e2e
+	GO='$(GO)' tools/fuzz.sh $(FUZZTIME)
+
+bench: python ## the figures of speed and memory, with the machine they were measured on
+	@GO='$(GO)' tools/machine.sh
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count=1 -timeout 60m ./internal/e2e
+
+clean: ## remove what build made
+	rm -f statscache
