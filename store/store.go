@@ -47,6 +47,7 @@ type Store interface {
 type Stream struct {
 	ID         string
 	ArchivedTo uint64 // every position up to here is durable and readable
+	Owned      uint64 // how many events of it the archive was given, what has expired since included
 	Retired    bool   // nothing more will come
 }
 
@@ -73,8 +74,8 @@ type Archive interface {
 	// engines that several processes share, an earlier owner is fenced.
 	Attach(ctx context.Context, stream string) (archivedTo uint64, err error)
 	// Archive inserts every event by its ID if it isn't there yet and moves archived_to to the end of the last block.
-	// Blocks are in the order of the stream and go on at archived_to+1; positions at or below archived_to are passed
-	// over (they are answered as covered, with nothing owned). An event of which a copy exists is a duplicate, whatever
+	// Blocks are in the order of the stream and go on at archived_to+1 (a gap is an error); positions at or below
+	// archived_to are passed over (they are answered as covered, with nothing owned). An event of which a copy exists is a duplicate, whatever
 	// the stream or lane of the copy. When it returns without an error, all of it is durable and readable. After an
 	// error any part may be durable; the same call again completes it, each event counted as owned once.
 	Archive(ctx context.Context, stream string, blocks []*block.Block) ([]Archived, error)
