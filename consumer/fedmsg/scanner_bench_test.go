@@ -1,0 +1,75 @@
+package fedmsg
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/statscache/statscache/internal/block"
+)
+
+// typical is a body of 650 bytes with two users and a package.
+func typical() []byte {
+	body := []byte(`{"headers":{"fedora_messaging_rpm_python-requests":true,"fedora_messaging_severity":20,"fedora_messaging_user_adamwill":true,"fedora_messaging_user_bodhi":true},"i":4711,"msg":{"agent":"adamwill","comment":{"author":"adamwill","karma":1,"text":"Works for me, no regressions noted in a week of daily use.","timestamp":"2018-04-26 13:04:11","update_title":"python-requests-2.18.4-3.fc28"},"update":{"alias":"FEDORA-2018-5b7f1a8c3d","release":{"name":"F28","version":"28"},"status":"testing"}},"msg_id":"2018-6e9a5f4c-1f9a-4f1c-9d8a-5a4c1f2b7e10","timestamp":1524747851,"topic":"org.fedoraproject.prod.bodhi.update.comment","username":"bodhi","x":""}`)
+	pad := strings.Repeat("p", 650-len(body))
+	return bytes.Replace(body, []byte(`"x":""`), []byte(`"x":"`+pad+`"`), 1)
+}
+
+func BenchmarkScan(b *testing.B) {
+	body, topic := typical(), []byte("org.fedoraproject.prod.bodhi.update.comment")
+	s := NewScanner(Limits{})
+	var ev block.Event
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if s.Scan(topic, body, received, &ev) != Accepted {
+			b.Fatal(s.Detail())
+		}
+	}
+}
+
+func BenchmarkScan_WithoutID(b *testing.B) {
+	body := bytes.Replace(typical(), []byte(`"msg_id"`), []byte(`"no_id"`), 1)
+	s := NewScanner(Limits{})
+	var ev block.Event
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if s.Scan(nil, body, received, &ev) != Accepted {
+			b.Fatal(s.Detail())
+		}
+	}
+}
+
+// BenchmarkScan_Hostile is the costliest body that is known: the deepest nesting, every level out of order, around as
+// much as a message may hold.
+func BenchmarkScan_Hostile(b *testing.B) {
+	const depth = 500
+	body := []byte(`{"topic":"a","msg":` + strings.Repeat(`{"b":`, depth) + `"` + strings.Repeat("x", 1<<20-depth*20) + `"` +
+		strings.Repeat(`,"a":1}`, depth) + `}`)
+	s := NewScanner(Limits{})
+	var ev block.Event
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if s.Scan(nil, body, received, &ev) != Accepted {
+			b.Fatal(s.Detail())
+		}
+	}
+}
+
+func TestScan_AllocatesNothing(t *testing.T) {
+	body, topic := typical(), []byte("org.fedoraproject.prod.bodhi.update.comment")
+	floats := bytes.Replace(typical(), []byte(`"timestamp":1524747851`), []byte(`"timestamp":1524747851.123456`), 1)
+	if len(body) != 650 {
+		t.Fatalf("the typical body has %d bytes", len(body))
+	}
+	s := NewScanner(Limits{})
+	var ev block.Event
+	if n := testing.AllocsPerRun(100, func() {
+		if s.Scan(topic, body, received, &ev) != Accepted || s.Scan(topic, floats, received, &ev) != Accepted {
+			t.Fatal(s.Detail())
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations a message", n)
+	}
+}
