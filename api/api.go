@@ -1,0 +1,169 @@
+// Package api answers HTTP requests for the numbers that a store keeps.
+//
+// Every answer is built once per state of what it shows: a metric's version says when a kept answer no longer holds,
+// so a popular URL costs the store one question per commit, however many ask for it.
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/statscache/statscache/store"
+)
+
+// Store is what the API reads.
+type Store interface {
+	// Metrics lists the serving metrics, by id.
+	Metrics(ctx context.Context) ([]store.ServedMetric, error)
+	// Version is the version of a serving metric as last known to this process. It is asked for on every request.
+	Version(metric string) uint64
+	// Rows gives counts in order and how many there are without Offset and Limit.
+	Rows(ctx context.Context, q store.RowQuery) (rows []store.Row, total int, err error)
+	// Latest gives the latest values of a metric, by key.
+	Latest(ctx context.Context, metric string) ([]store.LatestRow, error)
+	// Span gives the starts of the first and the last bucket of a metric at an interval.
+	Span(ctx context.Context, metric string, interval time.Duration) (first, last int64, ok bool, err error)
+}
+
+// The defaults of Options.
+const (
+	DefaultRows       = 100
+	DefaultCacheBytes = 64 << 20
+	DefaultQueries    = 8
+)
+
+// Options say what a Server serves and how much it may use for that. Only Store is required.
+type Options struct {
+	Store   Store
+	Plugins func() []PluginStatus // none when nil
+	Status  func() Status         // an empty one when nil
+
+	// BaseURL is the address that clients see, for links behind a proxy; the request's own scheme and host when empty.
+	// What a client says about itself in forwarding headers is never believed.
+	BaseURL     string
+	DefaultRows int // rows of a page that asks for no number, at most MaximumRows
+	MaximumRows int
+	CacheBytes  int64 // what kept answers may take
+	Queries     int   // how many questions to the store may run at once
+
+	Now      func() time.Time
+	Logger   *slog.Logger
+	Registry *prometheus.Registry // nil: nothing is exported
+}
+
+// Server answers requests. It is safe for concurrent use and holds nothing that needs closing.
+type Server struct {
+	store       Store
+	plugins     func() []PluginStatus
+	status      func() Status
+	base        string // without a trailing slash, empty for the request's own
+	defaultRows int
+	maximumRows int
+	now         func() time.Time
+	log         *slog.Logger
+
+	echo    *echo.Echo
+	observe *observer
+	cache   *answers
+	queries chan struct{} // a token per question that may run
+	flights singleflight.Group
+	catalog catalog
+	start   *startPage
+}
+
+// New makes a Server. It fails on options that cannot be meant.
+func New(o Options) (*Server, error) {
+	if o.Store == nil {
+		return nil, fmt.Errorf("api: no store given")
+	}
+	base, err := baseURL(o.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		store: o.Store, plugins: o.Plugins, status: o.Status, base: base,
+		defaultRows: o.DefaultRows, maximumRows: o.MaximumRows, now: o.Now, log: o.Logger,
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.log = s.log.With("component", "api")
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.plugins == nil {
+		s.plugins = func() []PluginStatus { return nil }
+	}
+	if s.status == nil {
+		s.status = func() Status { return Status{} }
+	}
+	if s.maximumRows <= 0 {
+		s.maximumRows = max(DefaultRows, s.defaultRows)
+	}
+	if s.defaultRows <= 0 {
+		s.defaultRows = DefaultRows
+	}
+	s.defaultRows = min(s.defaultRows, s.maximumRows)
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.Queries <= 0 {
+		o.Queries = DefaultQueries
+	}
+	s.queries = make(chan struct{}, o.Queries)
+	if s.cache, err = newAnswers(o.CacheBytes); err != nil {
+		return nil, err
+	}
+	if s.observe, err = newObserver(o.Registry); err != nil {
+		return nil, err
+	}
+	if s.start, err = newStartPage(); err != nil {
+		return nil, err
+	}
+	s.echo = s.routes()
+	return s, nil
+}
+
+// baseURL checks the configured address and cuts its trailing slashes.
+func baseURL(raw string) (string, error) {
+	if raw == "" {
+		return "", nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf("api: base URL %q is not an http or https address without query", raw)
+	}
+	return strings.TrimRight(raw, "/"), nil
+}
+
+// Handler is the public face. It is the Server itself.
+func (s *Server) Handler() http.Handler { return s }
+
+// NewHTTPServer gives a server for the handler with the bounds that every listener of ours has: slow, endless or huge
+// requests cost a connection and no more. write bounds a whole answer.
+func NewHTTPServer(h http.Handler, write time.Duration, log *slog.Logger) *http.Server {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      write,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	if log != nil {
+		srv.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	}
+	return srv
+}
+
+// HTTPServer gives a server for the public face, to be started with Serve.
+func (s *Server) HTTPServer() *http.Server { return NewHTTPServer(s, 30*time.Second, s.log) }

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/statscache/statscache/store"
+)
+
+// directoryLife is how long a list of metrics is believed. A new plugin or generation shows after this at the latest;
+// an ident that isn't in the list is looked for again after directoryMiss.
+const (
+	directoryLife = time.Second
+	directoryMiss = 50 * time.Millisecond
+)
+
+// directory is the list of served metrics at one moment, immutable.
+type directory struct {
+	read    time.Time
+	metrics []store.ServedMetric // by id
+	byID    map[string]*store.ServedMetric
+	idents  map[string]target
+	names   []string // all idents, sorted
+	// shape changes with everything but versions: definitions, generations, layouts. Answers of another shape don't
+	// hold any more, even if a new generation's version happens to be the old one's.
+	shape uint64
+}
+
+// target is what an ident stands for.
+type target struct {
+	dir      *directory
+	metric   *store.ServedMetric
+	interval time.Duration // 0 for latest values
+}
+
+// catalog keeps the last directory.
+type catalog struct {
+	current atomic.Pointer[directory]
+	refresh sync.Mutex
+}
+
+// directory gives the metrics, at most maxAge old. While the store is away an older one is given, where there is one:
+// kept answers go on being served.
+func (s *Server) directory(ctx context.Context, maxAge time.Duration) (*directory, error) {
+	now := s.now()
+	if d := s.catalog.current.Load(); d.fresh(now, maxAge) {
+		return d, nil
+	}
+	s.catalog.refresh.Lock()
+	defer s.catalog.refresh.Unlock()
+	old := s.catalog.current.Load()
+	if old.fresh(now, maxAge) {
+		return old, nil
+	}
+	// The call serves everybody who waits for the lock, so it doesn't end with this one request.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTime)
+	defer cancel()
+	list, err := s.store.Metrics(ctx)
+	if err != nil {
+		if old == nil {
+			return nil, fmt.Errorf("list metrics: %w", err)
+		}
+		s.log.Warn("the list of metrics could not be read; an older one is used", "error", err)
+		list = old.metrics
+	}
+	d := newDirectory(list, s.now())
+	s.catalog.current.Store(d)
+	return d, nil
+}
+
+func (d *directory) fresh(now time.Time, maxAge time.Duration) bool {
+	return d != nil && now.Sub(d.read) < maxAge
+}
+
+func newDirectory(list []store.ServedMetric, now time.Time) *directory {
+	d := &directory{
+		read: now, metrics: list, byID: make(map[string]*store.ServedMetric, len(list)), idents: make(map[string]target),
+	}
+	h := fnv.New64a()
+	for i := range list {
+		m := &list[i]
+		d.byID[m.ID] = m
+		shape := *m
+		shape.Version = 0
+		_ = json.NewEncoder(h).Encode(shape) // a hash takes everything; an unusable layout only makes it less telling
+		if m.Kind == store.Latest {
+			d.idents[m.ID] = target{dir: d, metric: m}
+		}
+		if m.Kind == store.Counter {
+			for _, iv := range m.Intervals {
+				d.idents[identOf(m.ID, iv)] = target{d, m, iv}
+			}
+		}
+	}
+	d.shape = h.Sum64()
+	for name := range d.idents {
+		d.names = append(d.names, name)
+	}
+	sort.Strings(d.names)
+	return d
+}
+
+// find gives what an ident stands for; one that is unknown may have appeared just now.
+func (s *Server) find(ctx context.Context, ident string) (target, error) {
+	for _, age := range []time.Duration{directoryLife, directoryMiss} {
+		d, err := s.directory(ctx, age)
+		if err != nil {
+			return target{}, err
+		}
+		if t, ok := d.idents[ident]; ok {
+			return t, nil
+		}
+	}
+	return target{}, notFound("no such metric: " + ident)
+}
+
+// version sums up the versions of all metrics: it changes when any of them does.
+func (d *directory) version(version func(string) uint64) uint64 {
+	var sum uint64
+	for i := range d.metrics {
+		sum += version(d.metrics[i].ID)
+	}
+	return sum
+}
