@@ -21,13 +21,15 @@ type disk struct {
 	onStep  func(op, path string) // after each step that changes something, under mu
 }
 
+const page = 512
+
 type inode struct {
-	data   []byte
-	synced []byte
+	data   []byte       // what programs see
+	synced []byte       // what is on the medium
+	dirty  map[int]bool // pages that the next sync writes
 }
 
-// fault is how a step goes wrong: err after short bytes of a write; lies keeps the pages out of later syncs too, as
-//
+// fault is how a step goes wrong: with err, and a write after short bytes.
 type fault struct {
 	err   error
 	short int
@@ -67,18 +69,17 @@ func (d *disk) Open(path string, flag int) (File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.entries[path]
-	if n == nil || flag&os.O_TRUNC != 0 {
-		if flag&os.O_CREATE == 0 {
-			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
-		}
+	switch {
+	case n == nil && flag&os.O_CREATE == 0:
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	case n != nil && flag&os.O_EXCL != 0:
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrExist}
+	case n == nil:
 		if f := d.step("create", path); f.err != nil {
 			return nil, f.err
 		}
-		if n == nil {
-			n = &inode{}
-			d.entries[path] = n
-		}
-		n.data = nil
+		n = &inode{dirty: map[int]bool{}}
+		d.entries[path] = n
 		d.did("create", path)
 	}
 	return &diskFile{d, n, path}, nil
@@ -99,11 +100,11 @@ func (d *disk) Rename(from, to string) error {
 func (d *disk) Remove(path string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if f := d.step("remove", path); f.err != nil {
-		return f.err
-	}
 	if d.entries[path] == nil {
 		return &fs.PathError{Op: "remove", Path: path, Err: fs.ErrNotExist}
+	}
+	if f := d.step("remove", path); f.err != nil {
+		return f.err
 	}
 	delete(d.entries, path)
 	d.did("remove", path)
@@ -124,7 +125,6 @@ func (d *disk) SyncDir(dir string) error {
 // lose gives a disk as a power loss could leave it now: of what was not synced, each folder entry and each page of
 // each file is there or not, by chance. Under mu.
 func (d *disk) lose(r *rand.Rand) *disk {
-	const page = 512
 	out := newDisk()
 	kept := map[*inode]*inode{}
 	keep := func(n *inode) *inode {
@@ -144,7 +144,7 @@ func (d *disk) lose(r *rand.Rand) *disk {
 				}
 				data = mixed
 			}
-			kept[n] = &inode{data: data, synced: append([]byte(nil), data...)}
+			kept[n] = &inode{data: data, synced: append([]byte(nil), data...), dirty: map[int]bool{}}
 		}
 		return kept[n]
 	}
@@ -202,6 +202,9 @@ func (f *diskFile) WriteAt(p []byte, off int64) (int, error) {
 		f.n.data = append(f.n.data, make([]byte, grow)...)
 	}
 	copy(f.n.data[off:], p[:n])
+	for at := int(off) / page; at*page < int(off)+n; at++ {
+		f.n.dirty[at] = true
+	}
 	f.d.did("write", f.path)
 	return n, bad.err
 }
@@ -220,10 +223,19 @@ func (f *diskFile) Truncate(size int64) error {
 func (f *diskFile) Sync() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	dirty := f.n.dirty
+	f.n.dirty = map[int]bool{}
 	if bad := f.d.step("sync", f.path); bad.err != nil {
-		return bad.err
+		return bad.err // as on Linux: the pages count as clean from now on, though they are not on the medium
 	}
-	f.n.synced = append([]byte(nil), f.n.data...)
+	synced := make([]byte, len(f.n.data))
+	copy(synced, f.n.synced)
+	for at := range dirty {
+		if at*page < len(synced) {
+			copy(synced[at*page:min(at*page+page, len(synced))], f.n.data[at*page:])
+		}
+	}
+	f.n.synced = synced
 	f.d.did("sync", f.path)
 	return nil
 }

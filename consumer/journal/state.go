@@ -107,9 +107,14 @@ func (j *Journal) saveState(s state) error {
 	return nil
 }
 
-// writeSynced writes a new file whole and durable. With keep the open file is handed over, else it is closed.
+// writeSynced writes a file whole and durable. With keep the open file is handed over, else it is closed.
 func writeSynced(files Files, path string, data []byte, keep *File) error {
-	f, err := files.Open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	// What an earlier attempt left is removed, not overwritten: on some file systems a power loss in a rename leaves
+	// both names on one file, and the other name is that of a segment in use.
+	if err := files.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := files.Open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}
