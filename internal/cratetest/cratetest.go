@@ -1,0 +1,271 @@
+// Package cratetest gives tests a real CrateDB, each test a schema of its own.
+package cratetest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Env names the variable with the URL of a CrateDB to test on, such as crate://crate@127.0.0.1:5432/ (any schema in it
+// is ignored). Without it a test binary starts a node of its own from the command "crate" on PATH.
+const Env = "STATSCACHE_TEST_CRATE"
+
+const (
+	startTime = 90 * time.Second // a node starts in about 5 s on an idle machine
+	howTo     = "needs a CrateDB: set " + Env + "=crate://crate@host:5432/, or put the vendor's \"crate\" on PATH " +
+		"(https://cratedb.com/download: the tarball has bin/crate; or run the container image \"crate\" and set " + Env + ")"
+)
+
+// shared is the node of the test binary: it takes seconds to start and is the same for all tests.
+var shared struct {
+	once sync.Once
+	node *Node
+	err  error
+}
+
+// Start gives the URL of a schema that is this test's alone. The test is skipped, with a sentence that says what to
+// do, where there is no CrateDB to be had. The schema's tables are dropped at the end of the test.
+func Start(t testing.TB) string {
+	t.Helper()
+	base := os.Getenv(Env)
+	if base == "" {
+		if _, err := exec.LookPath("crate"); err != nil {
+			t.Skip(howTo)
+		}
+		shared.once.Do(func() { shared.node, shared.err = Launch() })
+		if shared.err != nil {
+			t.Fatal(shared.err)
+		}
+		base = shared.node.URL
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "crate" || u.Host == "" {
+		t.Fatalf("%s=%q: want crate://user:password@host:5432/", Env, base)
+	}
+	u.Path = "/" + schema(t.Name())
+	if u.RawQuery == "" {
+		u.RawQuery = "sslmode=disable"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	version, err := serverVersion(ctx, u)
+	if err != nil {
+		t.Fatalf("%s: %v", u.Redacted(), err)
+	}
+	t.Logf("CrateDB %s, schema %s", version, u.Path[1:])
+	if err := drop(ctx, u); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), startTime)
+		defer cancel()
+		if err := drop(ctx, u); err != nil {
+			t.Errorf("drop the test's schema: %v", err)
+		}
+	})
+	return u.String()
+}
+
+// Run runs the tests of a binary and stops its node: for TestMain. A node whose test binary dies without it is killed
+// by the kernel.
+func Run(m *testing.M) int {
+	defer func() {
+		if shared.node != nil {
+			shared.node.Stop()
+		}
+	}()
+	return m.Run()
+}
+
+// schema makes a schema's name of a test's.
+func schema(test string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(test))
+	h := uint32(2166136261)
+	for _, c := range []byte(test) {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return fmt.Sprintf("t%08x_%.40s", h^uint32(os.Getpid()), name)
+}
+
+func connect(ctx context.Context, u *url.URL) (*pgx.Conn, error) {
+	dsn := *u
+	dsn.Scheme = "postgres"
+	return pgx.Connect(ctx, dsn.String())
+}
+
+func serverVersion(ctx context.Context, u *url.URL) (version string, err error) {
+	c, err := connect(ctx, u)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	err = c.QueryRow(ctx, "SELECT version['number'] FROM sys.nodes LIMIT 1").Scan(&version)
+	return version, err
+}
+
+func drop(ctx context.Context, u *url.URL) error {
+	c, err := connect(ctx, u)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(ctx) }()
+	rows, err := c.Query(ctx, "SELECT table_name FROM information_schema.tables WHERE table_schema = $1", u.Path[1:])
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if _, err := c.Exec(ctx, "DROP TABLE IF EXISTS "+pgx.Identifier{u.Path[1:], n}.Sanitize()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Node is a private CrateDB of one node with its data in a temporary directory. Tests that kill servers launch their
+// own; all others share one.
+type Node struct {
+	URL string // crate://crate@127.0.0.1:port/
+
+	dir   string
+	ports [3]int
+	cmd   *exec.Cmd
+	done  chan struct{}
+}
+
+// Launch starts a node from the command "crate" and waits until it answers.
+func Launch() (*Node, error) {
+	n := &Node{}
+	var err error
+	if n.ports, err = freePorts(); err != nil {
+		return nil, err
+	}
+	if n.dir, err = os.MkdirTemp("", "statscache-crate-"); err != nil {
+		return nil, err
+	}
+	n.URL = fmt.Sprintf("crate://crate@127.0.0.1:%d/", n.ports[2])
+	if err := n.Start(); err != nil {
+		if n.done != nil {
+			n.Stop()
+		}
+		return nil, err
+	}
+	return n, nil
+}
+
+// freePorts gives three ports that nobody listens on now.
+func freePorts() (ports [3]int, err error) {
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return ports, err
+		}
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+		defer func() { _ = l.Close() }() // only when all are known, so that they differ
+	}
+	return ports, nil
+}
+
+// Start starts the node again after Kill, on the same data and ports.
+func (n *Node) Start() error {
+	log, err := os.OpenFile(filepath.Join(n.dir, "stdout.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	data := filepath.Join(n.dir, "data")
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		return err
+	}
+	n.cmd = exec.Command("crate", "-Cdiscovery.type=single-node", "-Cnetwork.host=127.0.0.1", fmt.Sprintf("-Chttp.port=%d", n.ports[0]),
+		fmt.Sprintf("-Ctransport.tcp.port=%d", n.ports[1]), fmt.Sprintf("-Cpsql.port=%d", n.ports[2]), "-Cpath.data="+data, "-Cudc.enabled=false")
+	n.cmd.Env = append(os.Environ(), "CRATE_HEAP_SIZE=512m")
+	n.cmd.Stdout, n.cmd.Stderr = log, log
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	n.done = make(chan struct{})
+	started := make(chan error)
+	go func() {
+		// The kernel sends Pdeathsig when the thread that started the child ends: this one stays until the child has.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := n.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = n.cmd.Wait() // 143 after SIGTERM
+			close(n.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start crate: %w", err)
+	}
+	return n.wait()
+}
+
+// wait polls until the node answers a query.
+func (n *Node) wait() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	u, err := url.Parse(n.URL + "doc?sslmode=disable")
+	if err != nil {
+		return err
+	}
+	for {
+		_, err := serverVersion(ctx, u)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-n.done:
+			return fmt.Errorf("crate ended while starting: %s", n.lastWords())
+		case <-ctx.Done():
+			return fmt.Errorf("crate did not answer within %s (%w): %s", startTime, err, n.lastWords())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (n *Node) lastWords() string {
+	b, err := os.ReadFile(filepath.Join(n.dir, "stdout.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-2000):])
+}
+
+// Kill ends the node with SIGKILL.
+func (n *Node) Kill() {
+	_ = n.cmd.Process.Kill()
+	<-n.done
+}
+
+// Stop ends the node and removes its data.
+func (n *Node) Stop() {
+	_ = n.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-n.done:
+	case <-time.After(10 * time.Second):
+		n.Kill()
+	}
+	_ = os.RemoveAll(n.dir)
+}

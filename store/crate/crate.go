@@ -1,0 +1,194 @@
+// Package crate keeps events and numbers in CrateDB, which has no transactions.
+//
+// Everything rests on three rules, found by killing writers and servers until simpler ones failed. A statement goes on
+// after its client has died, so every write must be harmless however late it runs. A row that says how far something
+// has come is changed only by compare-and-set on its _seq_no and _primary_term, and only an acknowledged one counts: a
+// read can be dirty. What is sent to the rows of numbers is the commit that such a row holds (its redo), never what
+// this process would compute now.
+package crate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/statscache/statscache/store"
+)
+
+// Options configure a DB.
+type Options struct {
+	URL      string       // crate://user:pw@host:5432,host2:5432/schema?sslmode=disable
+	Logger   *slog.Logger // slog.Default() where nil
+	Shards   int          // of the tables of numbers; a partition of events has one. 4 where 0; only for new tables
+	Replicas int          // copies of every shard beside the first; only for new tables
+	// Statement is the deadline of every single statement, 40 s where 0: longer than a cluster hangs when a node of it
+	// stops answering without dying (33 s measured).
+	Statement time.Duration
+}
+
+const (
+	defaultShards    = 4
+	defaultStatement = 40 * time.Second
+	refreshInterval  = 10_000 // ms; whoever needs fresh rows says REFRESH
+)
+
+// DB is a CrateDB store. It is for any number of goroutines.
+type DB struct {
+	pool     *pgxpool.Pool
+	log      *slog.Logger
+	opts     Options
+	deadline func() time.Duration // of one statement; tests shorten it at random
+
+	closed atomic.Bool
+
+	mu       sync.Mutex
+	streams  map[string]*ownStream
+	versions map[string]uint64 // metric -> version as known to this process
+}
+
+// Open connects, checks that the schema is ours and creates what is missing. While the database is away it tries again
+// until ctx ends.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Shards <= 0 {
+		o.Shards = defaultShards
+	}
+	if o.Statement <= 0 {
+		o.Statement = defaultStatement
+	}
+	conf, err := parseURL(o.URL, o.Statement)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, conf)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", conf.ConnConfig.Host, err)
+	}
+	d := &DB{pool: pool, log: o.Logger.With("component", "store"), opts: o,
+		streams: map[string]*ownStream{}, versions: map[string]uint64{}}
+	d.deadline = func() time.Duration { return o.Statement }
+	if err := d.prepare(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Kind names the engine.
+func (d *DB) Kind() string { return "crate" }
+
+// Ping says whether the database answers now.
+func (d *DB) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.deadline())
+	defer cancel()
+	var one int
+	if err := d.pool.QueryRow(ctx, "SELECT 1 FROM sys.cluster").Scan(&one); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Close ends the use of the database. It waits for statements under way, which end at their own deadlines.
+func (d *DB) Close() error {
+	d.closed.Store(true)
+	d.pool.Close()
+	return nil
+}
+
+// exec runs a statement until it is acknowledged; it must be harmless to repeat.
+func (d *DB) exec(ctx context.Context, what, sql string, args ...any) error {
+	return d.retry(ctx, what, func(ctx context.Context) error {
+		tag, err := d.pool.Exec(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		if n := tagCount(tag); n == tagFailed {
+			return fmt.Errorf("%w: %q", errShort, tag.String())
+		}
+		return nil
+	})
+}
+
+// query runs a read until it has succeeded whole: f is called for every row of an attempt, reset before each attempt.
+func (d *DB) query(ctx context.Context, what string, reset func(), f func(pgx.Rows) error, sql string, args ...any) error {
+	return d.retry(ctx, what, func(ctx context.Context) error {
+		reset()
+		rows, err := d.pool.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := f(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// refresh makes what was acknowledged visible to searches.
+func (d *DB) refresh(ctx context.Context, table string) error {
+	return d.exec(ctx, "refresh "+table, "REFRESH TABLE "+table)
+}
+
+// retry calls f, each time under a deadline of its own, until it succeeds, the database says that the data is at
+// fault, or ctx ends.
+func (d *DB) retry(ctx context.Context, what string, f func(context.Context) error) error {
+	b := backoff{}
+	for refused := 0; ; {
+		err := d.once(ctx, f)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errGivenUp), d.closed.Load():
+			return fmt.Errorf("%s: %w", what, err)
+		case ctx.Err() == nil && !unavailable(err):
+			// Not known to pass by itself. A few more tries, since a node that starts or stops says many things.
+			if refused++; refused >= maxRefusals {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+		}
+		if !b.wait(ctx) {
+			return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, errors.Join(context.Cause(ctx), err))
+		}
+		if b.n == warnAfter {
+			d.log.Warn("database does not answer, trying again", "doing", what, "error", err)
+		}
+	}
+}
+
+func (d *DB) once(ctx context.Context, f func(context.Context) error) error {
+	if d.closed.Load() {
+		return errClosed
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.deadline())
+	defer cancel()
+	return f(ctx)
+}
+
+// backoff waits 10 ms at first, up to a second later, each time half of it at random.
+type backoff struct{ n int }
+
+func (b *backoff) wait(ctx context.Context) bool {
+	most := min(10*time.Millisecond<<min(b.n, 10), time.Second)
+	b.n++
+	t := time.NewTimer(most/2 + rand.N(most/2))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,65 @@
+package crate
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	maxRefusals = 5 // of an error that isn't known to pass by itself
+	warnAfter   = 8 // attempts without an answer, about a second
+)
+
+var (
+	// errShort: a statement was answered, but not for all of its rows. It is repeated.
+	errShort  = errors.New("not acknowledged for every row")
+	errClosed = errors.New("the store is closed")
+	// errGivenUp marks what no repetition mends.
+	errGivenUp = errors.New("refused")
+)
+
+// The texts of XX000 that pass when a node or a shard is back, memory is freed or the disk has room again. CrateDB has
+// no codes of their own for them.
+var passing = [...]string{"no such shard", "RECOVERING", "is not available", "Node not connected", "node closed",
+	"Job killed", "Data too large", "rejected execution", "FORBIDDEN", "read-only", "master", "timed out"} // immutable
+
+// unavailable tells a database that is away, full or starting from one that refuses the statement or its data. Any
+// error that isn't the server's is one of the connection. 42P01 (unknown relation) appears for seconds while a node
+// starts and is no proof that a table is missing.
+func unavailable(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	if errors.Is(err, errGivenUp) {
+		return false
+	}
+	if !errors.As(err, &pg) {
+		return true
+	}
+	switch {
+	case pg.Code == "42P01", pg.Code == "57014":
+		return true
+	case strings.HasPrefix(pg.Code, "08"), strings.HasPrefix(pg.Code, "53"), strings.HasPrefix(pg.Code, "57P"):
+		return true
+	}
+	for _, s := range passing {
+		if strings.Contains(pg.Message, s) {
+			return true
+		}
+	}
+	return false
+}
+
+const tagFailed = -3
+
+// tagCount is the number at the end of a command tag. pgx takes -3 (this item of a batch failed) for 3, so the text is
+// read here. -2 is success with an unknown count.
+func tagCount(t pgconn.CommandTag) int {
+	s := t.String()
+	n, err := strconv.Atoi(s[strings.LastIndexByte(s, ' ')+1:])
+	if err != nil {
+		return -2 // statements without a count, such as CREATE
+	}
+	return n
+}

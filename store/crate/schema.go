@@ -1,0 +1,135 @@
+package crate
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/statscache/statscache/store"
+)
+
+const (
+	schemaVersion = 1
+	product       = "statscache"
+)
+
+// minServer is the first version whose answers to batches and whose text timestamps are right with pgx.
+var minServer = [3]int{6, 3, 3} // immutable
+
+// A column that is only ever carried along: without index and column store there is no bound on its length.
+const carried = "TEXT INDEX OFF STORAGE WITH (columnstore=false)"
+
+// tables are created in this order; the first one says that the schema is ours.
+func (d *DB) tables() []string {
+	one := fmt.Sprintf("CLUSTERED INTO 1 SHARDS WITH (number_of_replicas = '%d', column_policy = 'strict'", d.opts.Replicas)
+	many := strings.Replace(one, "INTO 1 ", fmt.Sprintf("INTO %d ", d.opts.Shards), 1)
+	slow := fmt.Sprintf(", refresh_interval = %d)", refreshInterval)
+	return []string{
+		"CREATE TABLE IF NOT EXISTS schema_version (name TEXT PRIMARY KEY, version INTEGER) " + one + ")",
+		// Partitioned by month, so that retention drops whole partitions. exact holds the attributes of the rare event
+		// whose own columns can't (see row.go).
+		"CREATE TABLE IF NOT EXISTS events (part INTEGER, id TEXT, ts BIGINT, stream TEXT, seq BIGINT, topic TEXT, category TEXT, " +
+			"users ARRAY(TEXT), packages ARRAY(TEXT), agent TEXT, source TEXT, signed SMALLINT, untimed BOOLEAN, received BIGINT, " +
+			"backfill BOOLEAN, size INTEGER, exact " + carried + ", body " + carried + ", PRIMARY KEY (part, id)) " +
+			strings.Replace(one, "WITH", "PARTITIONED BY (part) WITH", 1) + ", codec = 'best_compression'" + slow,
+		"CREATE TABLE IF NOT EXISTS streams (id TEXT PRIMARY KEY, archived_to BIGINT, epoch BIGINT, retired BOOLEAN) " + one + ")",
+		"CREATE TABLE IF NOT EXISTS checkpoints (plugin TEXT, generation INTEGER, stream TEXT, pos BIGINT, intent BIGINT, redo " +
+			carried + ", epoch BIGINT, retired BOOLEAN, PRIMARY KEY (plugin, generation, stream)) " + one + ")",
+		"CREATE TABLE IF NOT EXISTS counters (metric TEXT, generation INTEGER, gran BIGINT, bucket BIGINT, dkey TEXT, slot TEXT, " +
+			"n BIGINT, pos BIGINT, PRIMARY KEY (metric, generation, gran, bucket, dkey, slot)) " + many + slow,
+		"CREATE TABLE IF NOT EXISTS latest (metric TEXT, generation INTEGER, dkey TEXT, ts BIGINT, id TEXT, doc " + carried +
+			", PRIMARY KEY (metric, generation, dkey)) " + many + slow,
+		"CREATE TABLE IF NOT EXISTS dead_letters (plugin TEXT, generation INTEGER, stream TEXT, seq BIGINT, id TEXT, error " + carried +
+			", at BIGINT, PRIMARY KEY (plugin, generation, stream, seq)) " + one + slow,
+		"CREATE TABLE IF NOT EXISTS plugins (id TEXT PRIMARY KEY, doc " + carried + ") " + one + ")",
+		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT) " + one + ")",
+	}
+}
+
+// prepare refuses what isn't ours or is newer, and creates what is missing. Several processes may do it at once: the
+// table of the version is every creator's first, so a schema that has tables but not this one is somebody else's.
+func (d *DB) prepare(ctx context.Context) error {
+	if err := d.checkServer(ctx); err != nil {
+		return err
+	}
+	var names []string
+	err := d.query(ctx, "list tables", func() { names = nil }, func(r pgx.Rows) error {
+		var n string
+		if err := r.Scan(&n); err != nil {
+			return err
+		}
+		names = append(names, n)
+		return nil
+	}, "SELECT table_name FROM information_schema.tables WHERE table_schema = CURRENT_SCHEMA ORDER BY table_name")
+	if err != nil {
+		return err
+	}
+	ours := len(names) == 0
+	for _, n := range names {
+		ours = ours || n == "schema_version"
+	}
+	if !ours {
+		return fmt.Errorf("%w: the schema has tables (%s, ...) but none named schema_version", store.ErrForeign, names[0])
+	}
+	ddl := d.tables()
+	if err := d.exec(ctx, "create tables", ddl[0]); err != nil {
+		return err
+	}
+	if err := d.checkVersion(ctx, len(names) <= 1); err != nil {
+		return err
+	}
+	for _, sql := range ddl[1:] {
+		if err := d.exec(ctx, "create tables", sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *DB) checkServer(ctx context.Context) error {
+	var text string
+	err := d.retry(ctx, "read the server's version", func(ctx context.Context) error {
+		return d.pool.QueryRow(ctx, "SELECT version['number'] FROM sys.nodes ORDER BY 1 LIMIT 1").Scan(&text)
+	})
+	if err != nil {
+		return err
+	}
+	for i, part := range strings.SplitN(text, ".", 3) {
+		n, _ := strconv.Atoi(part)
+		if n > minServer[i] {
+			break
+		}
+		if n < minServer[i] {
+			return fmt.Errorf("CrateDB %s is too old: 6.3.3 is the first that works", text)
+		}
+	}
+	d.log.Debug("connected", "server", "CrateDB "+text)
+	return nil
+}
+
+func (d *DB) checkVersion(ctx context.Context, fresh bool) error {
+	if fresh {
+		err := d.exec(ctx, "write the schema's version",
+			"INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", product, schemaVersion)
+		if err != nil {
+			return err
+		}
+	}
+	version, found := 0, false
+	err := d.query(ctx, "read the schema's version", func() { found = false }, func(r pgx.Rows) error {
+		found = true
+		return r.Scan(&version)
+	}, "SELECT version FROM schema_version WHERE name = $1", product)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return fmt.Errorf("%w: its schema_version does not name %s", store.ErrForeign, product)
+	case version > schemaVersion:
+		return fmt.Errorf("%w: schema version %d, this one knows %d", store.ErrNewer, version, schemaVersion)
+	}
+	return nil
+}

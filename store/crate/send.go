@@ -1,0 +1,137 @@
+package crate
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/statscache/statscache/store"
+)
+
+const (
+	sendRows  = 2000    // rows in one statement
+	sendBytes = 4 << 20 // of their documents
+)
+
+// A row of counts takes a commit once: each carries the position of the last one it took. A statement that comes late
+// carries a position that has been durable before, so it does nothing.
+const upsertCounters = "INSERT INTO counters (metric, generation, gran, bucket, dkey, slot, n, pos) (SELECT * FROM UNNEST(" +
+	"$1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])) " +
+	"ON CONFLICT (metric, generation, gran, bucket, dkey, slot) DO UPDATE SET " +
+	"n = CASE WHEN excluded.pos > pos THEN n + excluded.n ELSE n END, " +
+	"pos = CASE WHEN excluded.pos > pos THEN excluded.pos ELSE pos END"
+
+// The newest value wins, however often and however late it comes.
+const newer = "CASE WHEN excluded.ts > ts OR (excluded.ts = ts AND excluded.id > id) THEN excluded."
+
+const upsertLatest = "INSERT INTO latest (metric, generation, dkey, ts, id, doc) (SELECT * FROM UNNEST(" +
+	"$1::text[], $2::integer[], $3::text[], $4::bigint[], $5::text[], $6::text[])) " +
+	"ON CONFLICT (metric, generation, dkey) DO UPDATE SET " +
+	"ts = " + newer + "ts ELSE ts END, id = " + newer + "id ELSE id END, doc = " + newer + "doc ELSE doc END"
+
+const upsertDead = "INSERT INTO dead_letters (plugin, generation, stream, seq, id, error, at) (SELECT * FROM UNNEST(" +
+	"$1::text[], $2::integer[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[])) " +
+	"ON CONFLICT (plugin, generation, stream, seq) DO UPDATE SET id = excluded.id, error = excluded.error, at = excluded.at"
+
+// send writes the rows of a durable commit until every one is acknowledged.
+func (d *DB) send(ctx context.Context, key store.CheckpointKey, p *plan) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(inFlight)
+	upsert := func(what, sql string, n int, args ...any) {
+		g.Go(func() error { return d.upsert(gctx, what, sql, n, args...) })
+	}
+	sendCounters(key, p, upsert)
+	sendLatest(key, p, upsert)
+	for from := 0; from < len(p.Dead); from += sendRows {
+		list := p.Dead[from:min(from+sendRows, len(p.Dead))]
+		seqs, ids, errs, ats := make([]int64, len(list)), make([]string, len(list)), make([]string, len(list)), make([]int64, len(list))
+		for i, x := range list {
+			seqs[i], ids[i], errs[i], ats[i] = x.Seq, x.ID, x.Error, x.At
+		}
+		n := len(list)
+		upsert("dead letters", upsertDead, n, repeat(key.Plugin, n), repeat(int32(key.Generation), n), repeat(key.Stream, n), seqs, ids, errs, ats)
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	d.raise(p)
+	return nil
+}
+
+func sendCounters(key store.CheckpointKey, p *plan, upsert func(string, string, int, ...any)) {
+	var metrics, keys []string
+	var grans, buckets, ns []int64
+	flush := func() {
+		n := len(ns)
+		if n == 0 {
+			return
+		}
+		upsert("counters", upsertCounters, n, metrics, repeat(int32(key.Generation), n), grans, buckets, keys,
+			repeat(key.Stream, n), ns, repeat(p.To, n))
+		metrics, keys, grans, buckets, ns = nil, nil, nil, nil, nil
+	}
+	for _, c := range p.Counters {
+		for i := range c.N {
+			metrics, keys = append(metrics, c.Metric), append(keys, c.Keys[i])
+			grans, buckets, ns = append(grans, c.Gran), append(buckets, c.Buckets[i]), append(ns, c.N[i])
+			if len(ns) == sendRows {
+				flush()
+			}
+		}
+	}
+	flush()
+}
+
+func sendLatest(key store.CheckpointKey, p *plan, upsert func(string, string, int, ...any)) {
+	for from := 0; from < len(p.Latest); {
+		var metrics, keys, ids, docs []string
+		var times []int64
+		for size := 0; from < len(p.Latest) && len(times) < sendRows && size < sendBytes; from++ {
+			x := p.Latest[from]
+			metrics, keys, ids = append(metrics, x.Metric), append(keys, x.Key), append(ids, x.ID)
+			docs, times = append(docs, x.Value), append(times, x.Time)
+			size += len(x.Value)
+		}
+		n := len(times)
+		upsert("latest values", upsertLatest, n, metrics, repeat(int32(key.Generation), n), keys, times, ids, docs)
+	}
+}
+
+func repeat[T any](x T, n int) []T {
+	out := make([]T, n)
+	for i := range out {
+		out[i] = x
+	}
+	return out
+}
+
+// upsert repeats a statement until it is acknowledged for all of its rows.
+func (d *DB) upsert(ctx context.Context, what, sql string, rows int, args ...any) error {
+	return d.retry(ctx, "write "+what, func(ctx context.Context) error {
+		tag, err := d.pool.Exec(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		if n := tagCount(tag); n != rows {
+			return fmt.Errorf("%w: %q for %d rows", errShort, tag.String(), rows)
+		}
+		return nil
+	})
+}
+
+// raise raises the versions of the metrics that a commit changed.
+func (d *DB) raise(p *plan) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := map[string]bool{}
+	for _, c := range p.Counters {
+		changed[c.Metric] = true
+	}
+	for _, q := range p.Latest {
+		changed[q.Metric] = true
+	}
+	for m := range changed {
+		d.versions[m]++
+	}
+}
