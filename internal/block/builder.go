@@ -17,6 +17,7 @@ type Builder struct {
 	b        Block
 	lengths  []uint32
 	raw      []byte
+	scratch  []byte
 }
 
 // NewBuilder makes a builder. category gives a topic's category; it is asked once per topic and block.
@@ -37,7 +38,7 @@ func (w *Builder) reset() {
 	}
 	w.lengths = w.lengths[:0]
 	if cap(w.raw) > 2*MaxBytes {
-		w.raw = nil
+		w.raw, w.scratch = nil, nil
 	}
 	w.raw = w.raw[:0]
 }
@@ -132,22 +133,24 @@ func (w *Builder) Build(first uint64, received int64, backfill bool) *Block {
 		Flags: clone(src.Flags), Hash: clone(src.Hash), idPos: clone(src.idPos), idLen: clone(src.idLen),
 		extraIDs: src.extraIDs, BodyBytes: len(w.raw),
 	}
-	b.Frames = packFrames(w.raw, w.lengths)
+	b.Frames, w.scratch = packFrames(w.raw, w.lengths, w.scratch)
 	w.reset()
 	return b
 }
 
 func clone[T any](s []T) []T { return append(make([]T, 0, len(s)), s...) }
 
-func packFrames(raw []byte, lengths []uint32) [][]byte {
+func packFrames(raw []byte, lengths []uint32, scratch []byte) (frames [][]byte, room []byte) {
 	out := make([][]byte, 0, (len(lengths)+FrameEvents-1)/FrameEvents)
 	for len(lengths) > 0 {
 		k, size := min(FrameEvents, len(lengths)), 0
 		for _, n := range lengths[:k] {
 			size += int(n)
 		}
-		out = append(out, packFrame(raw[:size], lengths[:k]))
+		var frame []byte
+		frame, scratch = packFrame(raw[:size], lengths[:k], scratch)
+		out = append(out, frame)
 		raw, lengths = raw[size:], lengths[k:]
 	}
-	return out
+	return out, scratch
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/klauspost/compress/s2"
 )
@@ -19,23 +20,22 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli) // immutable
 const maxFrameBytes = 64 << 20
 
 // packFrame gives a frame: CRC-32C (4 bytes, little endian) of the rest, the number of bytes of the lengths, each
-// body's length as uvarint, then the bodies one after the other as one s2 block.
-func packFrame(bodies []byte, lengths []uint32) []byte {
+// body's length as uvarint, then the bodies one after the other as one s2 block. scratch is room to work in and comes
+// back, perhaps grown; the frame has memory of its own, as it is kept for long.
+func packFrame(bodies []byte, lengths []uint32, scratch []byte) (frame, room []byte) {
 	var lens [FrameEvents * binary.MaxVarintLen32]byte
 	l := lens[:0]
 	for _, n := range lengths {
 		l = binary.AppendUvarint(l, uint64(n))
 	}
-	out := make([]byte, 4, 4+binary.MaxVarintLen32+len(l)+s2.MaxEncodedLen(len(bodies)))
+	out := append(scratch[:0], 0, 0, 0, 0)
 	out = binary.AppendUvarint(out, uint64(len(l)))
 	out = append(out, l...)
+	out = slices.Grow(out, s2.MaxEncodedLen(len(bodies)))
 	packed := s2.Encode(out[len(out):cap(out)], bodies)
 	out = out[:len(out)+len(packed)]
 	binary.LittleEndian.PutUint32(out, crc32.Checksum(out[4:], castagnoli))
-	if cap(out) > len(out)*5/4 {
-		return append(make([]byte, 0, len(out)), out...) // what is kept for long should not pin the worst case
-	}
-	return out
+	return append(make([]byte, 0, len(out)), out...), out
 }
 
 // UnpackFrame gives the bodies of a frame. They share one buffer of their own.

@@ -152,7 +152,8 @@ func (m *merger) finish(first, upto uint64, backfill, frames bool) *Block {
 		b.Hash = nil
 	}
 	if frames {
-		b.Frames, b.BodyBytes = packFrames(m.raw, m.lengths), len(m.raw)
+		b.Frames, _ = packFrames(m.raw, m.lengths, nil)
+		b.BodyBytes = len(m.raw)
 	}
 	return b
 }
