@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sharedTools finds the folder with gen_events.py and oracle.py: below STATSCACHE_SHARED, else below ../shared beside
+// the repository. The reason says why there is none: the committed goldens stand alone.
+func sharedTools() (dir, reason string) {
+	shared := os.Getenv("STATSCACHE_SHARED")
+	if shared == "" {
+		shared = filepath.Join("..", "..", "..", "shared")
+	}
+	dir, err := filepath.Abs(filepath.Join(shared, "tools"))
+	if err != nil {
+		return "", err.Error()
+	}
+	for _, name := range []string{"gen_events.py", "oracle.py"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return "", "no " + name + " in " + dir + "; set STATSCACHE_SHARED to the folder whose tools/ holds the stream generator and the oracle"
+		}
+	}
+	if _, err := exec.LookPath("python3"); err != nil {
+		return "", "no python3 to run the stream generator and the oracle"
+	}
+	return dir, ""
+}
+
+// needSharedTools skips the test where they are missing.
+func needSharedTools(t testing.TB) string {
+	t.Helper()
+	dir, reason := sharedTools()
+	if reason != "" {
+		t.Skip("SKIPPED: " + reason)
+	}
+	return dir
+}
+
+// generate makes a stream with the shared generator and the oracle's rows of it.
+func generate(t testing.TB, args ...string) golden {
+	t.Helper()
+	tools, dir := needSharedTools(t), t.TempDir()
+	g := golden{name: strings.Join(args, " "), file: filepath.Join(dir, "events.jsonl"), expected: map[string]string{}}
+	run := func(script string, args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "python3", append([]string{filepath.Join(tools, script)}, args...)...)
+		cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+	}
+	run("gen_events.py", append(slices.Clone(args), "--out", g.file)...)
+	rows := filepath.Join(dir, "rows")
+	run("oracle.py", g.file, "--out", rows, "--dedupe", "--lateness", "86400", "--only", "volume-")
+	files, err := filepath.Glob(filepath.Join(rows, "volume-*.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Rows keyed by the raw time stamp are a fault of the original that ours does not repeat.
+		if ident := strings.TrimSuffix(filepath.Base(file), ".csv"); ident != "volume-raw" {
+			g.expected[ident] = string(text)
+		}
+	}
+	if len(g.expected) < 17 {
+		t.Fatalf("the oracle gave rows of only %q", slices.Sorted(maps.Keys(g.expected)))
+	}
+	g.count(t)
+	return g
+}
+
+// TestImport_RandomStreamsEqualTheOracles compares larger streams; the long suite takes more of them.
+func TestImport_RandomStreamsEqualTheOracles(t *testing.T) {
+	t.Parallel()
+	needSharedTools(t)
+	streams := [][]string{
+		{"--seed", "101", "--n", "20000", "--days", "1", "--start", "2018-04-26T18:00", "--dup", "0.03", "--late", "0.05"},
+	}
+	if long() {
+		streams = append(streams,
+			[]string{"--seed", "102", "--n", "50000", "--days", "7", "--start", "2018-04-26", "--dup", "0.1", "--late", "0.1"},
+			[]string{"--seed", "103", "--n", "50000", "--days", "0.02", "--start", "2018-12-31T23:50", "--dup", "0.02"},
+			[]string{"--seed", "104", "--n", "50000", "--days", "60", "--start", "2016-02-01", "--late", "0.2"},
+			[]string{"--seed", "105", "--n", "50000", "--days", "3", "--start", "2018-06-01", "--diurnal", "0", "--burst", "0", "--dup", "0.5"},
+		)
+	}
+	for _, args := range streams {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			g := generate(t, args...)
+			s := newSite(t, nil)
+			s.mustRun("import", g.file)
+			d := s.start()
+			d.waitCounted(g.events, time.Minute)
+			g.check(t, d, 10_000)
+			d.stop()
+			s.verifyClean()
+		})
+	}
+}
+
+// long says that the long suites are asked for (`make e2e`).
+func long() bool { return os.Getenv("STATSCACHE_LONG") == "1" }
