@@ -214,11 +214,7 @@ func (s *Server) build(ctx context.Context, q question) (a *answer, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
-	defer func() {
-		if v := recover(); v != nil {
-			a, err = nil, fmt.Errorf("panic: %v\n%s", v, debug.Stack())
-		}
-	}()
+	defer recovered(&err)
 	if a, err = q.build(ctx); err != nil {
 		return nil, err
 	}
@@ -226,6 +222,14 @@ func (s *Server) build(ctx context.Context, q question) (a *answer, err error) {
 		a.until = q.until
 	}
 	return a, nil
+}
+
+// recovered turns a panic into an error. What runs for several requests at once runs in a goroutine of its own, where a
+// panic would end the process.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+	}
 }
 
 func (s *Server) versionOf(d *directory, scope string) uint64 {

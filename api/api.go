@@ -78,6 +78,8 @@ type Server struct {
 	flights singleflight.Group
 	catalog catalog
 	start   *startPage
+
+	complaints complaints
 }
 
 // New makes a Server. It fails on options that cannot be meant.

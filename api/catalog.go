@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"sort"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/statscache/statscache/store"
 )
@@ -18,6 +19,7 @@ import (
 const (
 	directoryLife = time.Second
 	directoryMiss = 50 * time.Millisecond
+	directoryWait = 100 * time.Millisecond // for a newer one, when there is one
 )
 
 // directory is the list of served metrics at one moment, immutable.
@@ -42,34 +44,55 @@ type target struct {
 // catalog keeps the last directory.
 type catalog struct {
 	current atomic.Pointer[directory]
-	refresh sync.Mutex
+	refresh singleflight.Group
 }
 
-// directory gives the metrics, at most maxAge old. While the store is away an older one is given, where there is one:
-// kept answers go on being served.
+// directory gives the metrics, at most maxAge old. While the store is away or slow an older list is given, where there
+// is one: kept answers go on being served.
 func (s *Server) directory(ctx context.Context, maxAge time.Duration) (*directory, error) {
-	now := s.now()
-	if d := s.catalog.current.Load(); d.fresh(now, maxAge) {
-		return d, nil
-	}
-	s.catalog.refresh.Lock()
-	defer s.catalog.refresh.Unlock()
 	old := s.catalog.current.Load()
-	if old.fresh(now, maxAge) {
+	if old.fresh(s.now(), maxAge) {
 		return old, nil
 	}
-	// The call serves everybody who waits for the lock, so it doesn't end with this one request.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTime)
+	// The call serves everybody who waits for it, so it doesn't end with this one request.
+	detached := context.WithoutCancel(ctx)
+	done := s.catalog.refresh.DoChan("", func() (any, error) { return s.readDirectory(detached, maxAge) })
+	var enough <-chan time.Time // never, where there is nothing else to give
+	if old != nil {
+		t := time.NewTimer(directoryWait)
+		defer t.Stop()
+		enough = t.C
+	}
+	select {
+	case r := <-done:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*directory), nil
+	case <-enough:
+		return old, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (s *Server) readDirectory(ctx context.Context, maxAge time.Duration) (d *directory, err error) {
+	old := s.catalog.current.Load()
+	if old.fresh(s.now(), maxAge) {
+		return old, nil // somebody was faster
+	}
+	defer recovered(&err)
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
 	defer cancel()
 	list, err := s.store.Metrics(ctx)
 	if err != nil {
 		if old == nil {
 			return nil, fmt.Errorf("list metrics: %w", err)
 		}
-		s.log.Warn("the list of metrics could not be read; an older one is used", "error", err)
+		s.complain("the list of metrics could not be read; an older one is used", "error", err)
 		list = old.metrics
 	}
-	d := newDirectory(list, s.now())
+	d = newDirectory(list, s.now())
 	s.catalog.current.Store(d)
 	return d, nil
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -71,6 +73,34 @@ func problemOf(err error) (p *problem, logIt bool) {
 	return newProblem(http.StatusInternalServerError, "The answer could not be made; the log of the server says why."), true
 }
 
+// complainEvery is how often failures are worth a line in the log: when the store is away, every request fails.
+const complainEvery = time.Second
+
+// complaints counts what is left out of the log.
+type complaints struct {
+	mu     sync.Mutex
+	last   time.Time
+	hidden int
+}
+
+// complain logs an error, unless it logged one a moment ago; then the next line says how many there were.
+func (s *Server) complain(msg string, args ...any) {
+	c := &s.complaints
+	c.mu.Lock()
+	now := s.now()
+	if since := now.Sub(c.last); since >= 0 && since < complainEvery {
+		c.hidden++
+		c.mu.Unlock()
+		return
+	}
+	if c.hidden > 0 {
+		args = append(args, "not_logged", c.hidden)
+	}
+	c.last, c.hidden = now, 0
+	c.mu.Unlock()
+	s.log.Error(msg, args...)
+}
+
 // htmlError is what a person with a browser sees.
 const htmlError = `<!doctype html><html lang="en"><meta charset="utf-8"><title>{{.Status}} {{.Title}}</title>` +
 	`<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">` +
@@ -80,7 +110,7 @@ const htmlError = `<!doctype html><html lang="en"><meta charset="utf-8"><title>{
 func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error) int {
 	p, logIt := problemOf(err)
 	if logIt {
-		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "status", p.Status, "error", err)
+		s.complain("request failed", "method", r.Method, "path", r.URL.Path, "status", p.Status, "error", err)
 	}
 	h := w.Header()
 	h["Vary"] = varyHeader

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 )
@@ -48,17 +49,26 @@ func newStartPage() (*startPage, error) {
 	return p, nil
 }
 
+// startView is what the page is drawn from.
+type startView struct {
+	Status          Status
+	Idents          []string
+	Metrics         int
+	Away            bool   // the store can't be read
+	Base            string // of the example URLs
+	Started, Uptime string
+}
+
 // page draws the page with all that is known now: it is whole without a script.
 func (p *startPage) page(s *Server) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		view := struct {
-			Status  Status
-			Idents  []string
-			Metrics int
-			Away    bool
-		}{Status: s.status()}
+		view := startView{Status: s.status(), Base: s.origin(c.Request())}
 		if view.Status.Plugins == nil {
 			view.Status.Plugins = s.pluginList()
+		}
+		if t := view.Status.Started; !t.IsZero() {
+			view.Started = t.UTC().Format(time.RFC3339)
+			view.Uptime = s.now().Sub(t).Truncate(time.Second).String()
 		}
 		if d, err := s.directory(c.Request().Context(), directoryLife); err != nil {
 			view.Away = true // the page says so; it is there to say such things

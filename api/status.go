@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"math"
 	"time"
 )
 
@@ -68,7 +69,7 @@ func (s *Server) pluginList() []PluginStatus {
 }
 
 func (s *Server) pluginsQuestion() question {
-	return question{key: "plugins", until: s.now().Add(statusLife), build: func(context.Context) (*answer, error) {
+	return question{key: "plugins", dir: &directory{}, until: s.now().Add(statusLife), build: func(context.Context) (*answer, error) {
 		return jsonAnswer(struct {
 			Plugins []PluginStatus `json:"plugins"`
 		}{s.pluginList()})
@@ -76,8 +77,11 @@ func (s *Server) pluginsQuestion() question {
 }
 
 func (s *Server) statusQuestion() question {
-	return question{key: "status", until: s.now().Add(statusLife), build: func(context.Context) (*answer, error) {
+	return question{key: "status", dir: &directory{}, until: s.now().Add(statusLife), build: func(context.Context) (*answer, error) {
 		st := s.status()
+		if math.IsNaN(st.EventsPerSecond) || math.IsInf(st.EventsPerSecond, 0) {
+			st.EventsPerSecond = 0 // JSON has no such numbers
+		}
 		st.Started = st.Started.UTC()
 		st.Roles = append([]string{}, st.Roles...)
 		st.Endpoints = append([]EndpointStatus{}, st.Endpoints...)
