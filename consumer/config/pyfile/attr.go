@@ -46,7 +46,6 @@ func (m *machine) attr(x starlark.Value, name string) (starlark.Value, error) {
 	return v, nil
 }
 
-
 // sequenceMethod returns the methods that lists and tuples share.
 func (m *machine) sequenceMethod(seq starlark.Indexable, name string) starlark.Value {
 	switch name {

@@ -24,7 +24,9 @@ func (t timedelta) Freeze() {}
 func (t timedelta) Truth() starlark.Bool { return t.d != 0 }
 
 // Hash implements starlark.Value.
-func (t timedelta) Hash() (uint32, error) { return 0, errors.New("a timedelta as a key is not understood") }
+func (t timedelta) Hash() (uint32, error) {
+	return 0, errors.New("a timedelta as a key is not understood")
+}
 
 func (t timedelta) negated() (starlark.Value, error) {
 	if t.d == math.MinInt64 {
@@ -47,7 +49,9 @@ func (t Datetime) Freeze() {}
 func (t Datetime) Truth() starlark.Bool { return true }
 
 // Hash implements starlark.Value.
-func (t Datetime) Hash() (uint32, error) { return 0, errors.New("a datetime as a key is not understood") }
+func (t Datetime) Hash() (uint32, error) {
+	return 0, errors.New("a datetime as a key is not understood")
+}
 
 // isoformat is Python's default text of a datetime with the given separator.
 func (t Datetime) isoformat(sep string) string {

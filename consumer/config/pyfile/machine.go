@@ -107,7 +107,9 @@ func (m *machine) predeclared() starlark.StringDict {
 		},
 		"$assert": func(a starlark.Tuple) (starlark.Value, error) { return starlark.None, assert(a[0]) },
 		// The values after the name are only evaluated, for the errors in them.
-		"$opaque": func(a starlark.Tuple) (starlark.Value, error) { return opaque{what: string(a[0].(starlark.String))}, nil },
+		"$opaque": func(a starlark.Tuple) (starlark.Value, error) {
+			return opaque{what: string(a[0].(starlark.String))}, nil
+		},
 	} {
 		d[name] = function(name, 1, maxArguments+8, fn)
 	}

@@ -141,7 +141,9 @@ func (m *machine) pathModule() starlark.StringDict {
 		},
 		"isabs":    func(p string) (starlark.Value, error) { return starlark.Bool(strings.HasPrefix(p, "/")), nil },
 		"normpath": func(p string) (starlark.Value, error) { return starlark.String(normPath(p)), nil },
-		"abspath":  func(p string) (starlark.Value, error) { return starlark.String(normPath(joinPath(m.host.WorkDir, p))), nil },
+		"abspath": func(p string) (starlark.Value, error) {
+			return starlark.String(normPath(joinPath(m.host.WorkDir, p))), nil
+		},
 		"expanduser": func(p string) (starlark.Value, error) {
 			if p != "~" && !strings.HasPrefix(p, "~/") {
 				if strings.HasPrefix(p, "~") {
