@@ -14,7 +14,7 @@ import (
 	"github.com/statscache/statscache/internal/testpython"
 )
 
-// peer is a Python process that a test talks to: it prints what it has done and ends when its standard input ends.
+// peer is a process that a test talks to: it prints what it has done and ends when its standard input ends.
 type peer struct {
 	t      testing.TB
 	name   string
@@ -37,8 +37,15 @@ func script(t testing.TB, dir, name string, args ...string) *peer {
 
 func python(t testing.TB, dir string, args ...string) *peer {
 	t.Helper()
-	p := &peer{t: t, name: filepath.Base(args[0]), lines: make(chan string, 100), exited: make(chan struct{}), stderr: &output{}}
-	p.cmd = exec.Command(testpython.Find(t), append([]string{"-W", "ignore"}, args...)...)
+	p := startPeer(t, dir, testpython.Find(t), append([]string{"-W", "ignore"}, args...)...)
+	p.name = filepath.Base(args[0])
+	return p
+}
+
+func startPeer(t testing.TB, dir, program string, args ...string) *peer {
+	t.Helper()
+	p := &peer{t: t, name: filepath.Base(program), lines: make(chan string, 100), exited: make(chan struct{}), stderr: &output{}}
+	p.cmd = exec.Command(program, args...)
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1")
 	p.cmd.Stderr = p.stderr
