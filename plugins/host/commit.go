@@ -1,0 +1,116 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/statscache/statscache/store"
+)
+
+const (
+	// maxCommitWait is how far the time between two commits stretches under load.
+	maxCommitWait = time.Second
+	// commitShare is how much longer than a commit the time to the next one is: commits then take a fifth of the time
+	// at most, and larger ones are cheaper per event.
+	commitShare = 4
+)
+
+// commits commits what is answered, every CommitInterval where there is something, until ctx ends; then once more, as
+// far as that goes quickly.
+func (l *lane) commits(ctx context.Context) {
+	defer close(l.done)
+	defer func() { _ = l.checkpoint.Close() }()
+	var s sorter
+	wait, last := l.host.Limits.CommitInterval, time.Time{}
+	for {
+		if !l.await(ctx, last, wait) {
+			l.lastCommit(ctx, &s)
+			return
+		}
+		start := time.Now()
+		if err := l.commit(ctx, &s); err != nil {
+			if ctx.Err() == nil {
+				l.runner.stop(err)
+			}
+			return
+		}
+		last = time.Now()
+		took := last.Sub(start)
+		wait = min(max(l.host.Limits.CommitInterval, commitShare*took), max(maxCommitWait, l.host.Limits.CommitInterval))
+	}
+}
+
+// await waits until it is time to commit: wait after the last one where there are numbers, longer where nothing but the
+// position has moved. It is false where ctx ended.
+func (l *lane) await(ctx context.Context, last time.Time, wait time.Duration) bool {
+	select {
+	case <-l.changed:
+	case <-l.moved:
+		unhurried := time.NewTimer(maxCommitWait - time.Since(last))
+		defer unhurried.Stop()
+		select {
+		case <-l.changed:
+		case <-unhurried.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	case <-ctx.Done():
+		return false
+	}
+	timer := time.NewTimer(wait - time.Since(last))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.full:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// commit takes what is answered and commits it, waiting for the store as long as that takes.
+func (l *lane) commit(ctx context.Context, s *sorter) error {
+	l.mu.Lock()
+	to := l.acked
+	if to == l.checkpoint.Pos() {
+		l.mu.Unlock()
+		return nil
+	}
+	acc := l.acc
+	l.acc = newAccumulator(l.def)
+	close(l.room)
+	l.room = make(chan struct{})
+	l.mu.Unlock()
+	c := acc.commit(to, s)
+	err := l.runner.persist(ctx, func() error {
+		start := time.Now()
+		err := l.checkpoint.Commit(ctx, c)
+		l.host.committed(time.Since(start), err)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l.runner.advance(l.stream, to)
+	return nil
+}
+
+// lastCommit saves having the answered part computed again by the next host. That it may fail loses nothing.
+func (l *lane) lastCommit(ctx context.Context, s *sorter) {
+	if errors.Is(context.Cause(ctx), store.ErrFenced) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.host.Limits.Stop)
+	defer cancel()
+	_ = l.commit(ctx, s)
+}
+
+// signal wakes whoever waits on c, now or next time.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

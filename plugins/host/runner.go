@@ -1,0 +1,254 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	pb "github.com/statscache/statscache/plugins/proto"
+	"github.com/statscache/statscache/store"
+)
+
+// maxPoison is how many events in a row a plugin may die of, without an answer in between, before it is stopped.
+const maxPoison = 10
+
+// errDisabled is why a plugin is not run that the operator does not want.
+var errDisabled = errors.New("disabled by the configuration")
+
+// refusal is an error that no restart mends.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+// Runner runs one plugin: it keeps a process of it alive and fed, and its numbers committed.
+type Runner struct {
+	host    *Host
+	program Program
+	order   int           // among the programs: the first one with an id has it
+	known   chan struct{} // closed when its id is known or it has failed to tell
+	tell    sync.Once
+	abort   context.CancelCauseFunc
+
+	// For the goroutine of run, and the survey that it waits for.
+	def        *definition
+	generation uint32
+	living     context.Context // of run: lanes outlive processes
+
+	mu        sync.Mutex
+	lanes     map[string]*lane // by stream
+	shown     Status
+	prepared  bool // registered: building and positions are known
+	building  bool
+	positions map[string]uint64 // committed, by stream
+	ends      map[string]uint64 // archived, by stream
+	retired   map[string]bool   // by stream
+}
+
+func newRunner(h *Host, p Program, order int) *Runner {
+	r := &Runner{
+		host: h, program: p, order: order, known: make(chan struct{}), lanes: map[string]*lane{},
+		positions: map[string]uint64{}, ends: map[string]uint64{}, retired: map[string]bool{},
+		shown: Status{ID: p.ID, State: Starting, Builtin: p.Builtin, Since: h.now()},
+	}
+	return r
+}
+
+// run keeps the plugin going until ctx ends or there is no point in it.
+func (r *Runner) run(ctx context.Context) {
+	ctx, r.abort = context.WithCancelCause(ctx)
+	r.living = ctx
+	defer r.abort(nil)
+	defer r.closeLanes()
+	defer r.tell.Do(func() { close(r.known) })
+	if slices.Contains(r.host.Disabled, r.program.ID) {
+		r.enter(Disabled, errDisabled)
+		return
+	}
+	pause := newBackoff(r.host.Limits.BackoffMin, r.host.Limits.BackoffMax)
+	failures, poison := 0, 0
+	for {
+		began := time.Now()
+		answered, err := r.live(ctx)
+		r.tell.Do(func() { close(r.known) })
+		r.setPID(0)
+		if ctx.Err() != nil {
+			if cause := context.Cause(ctx); errors.Is(cause, store.ErrFenced) {
+				r.enter(Quarantined, cause)
+				r.host.Logger.Error("plugin stopped", "plugin", r.id(), "error", cause)
+			}
+			return
+		}
+		if time.Since(began) >= r.host.Limits.Stable {
+			pause.reset()
+		}
+		if answered {
+			poison = 0
+		}
+		var f *fault
+		var no *refusal
+		switch {
+		case errors.As(err, &no):
+			r.refuse(no.err)
+			return
+		case errors.Is(err, store.ErrFenced):
+			r.refuse(err)
+			return
+		case errors.As(err, &f) && f.blamed != nil:
+			failures = 0
+			if f.blamed.lane.blame(ctx, f.blamed, f.err) {
+				poison++
+			}
+			pause.reset() // every restart narrows it down: there is no need to wait longer each time
+		case answered || time.Since(began) >= r.host.Limits.Stable || r.storeTrouble(err):
+			failures = 0
+		default:
+			failures++
+		}
+		if failures >= r.host.Limits.StartFailures || poison >= maxPoison {
+			r.refuse(fmt.Errorf("given up after repeated failures: %w", err))
+			return
+		}
+		r.restart(err)
+		if !pause.wait(ctx) {
+			return
+		}
+	}
+}
+
+// storeTrouble says whether an error is none of the plugin's.
+func (r *Runner) storeTrouble(err error) bool {
+	var f *fault
+	var s *startFailure
+	return !errors.As(err, &f) && !errors.As(err, &s)
+}
+
+// startFailure is a failure between the start of the process and its readiness.
+type startFailure struct{ err error }
+
+func (s *startFailure) Error() string { return s.err.Error() }
+func (s *startFailure) Unwrap() error { return s.err }
+
+// live runs one process from its start to its end. answered says whether it answered any batch.
+func (r *Runner) live(ctx context.Context) (answered bool, err error) {
+	r.enter(Starting, nil)
+	session, err := r.host.launcher.start(ctx, r.program)
+	if err != nil {
+		return false, &startFailure{err}
+	}
+	defer session.Close()
+	r.setPID(session.Pid())
+	manifest, err := session.Describe(ctx)
+	if err != nil {
+		return false, &startFailure{err}
+	}
+	if err := r.prepare(ctx, manifest); err != nil {
+		return false, err
+	}
+	if err := session.Open(ctx, r.host.Config[r.def.plugin.ID]); err != nil {
+		return false, &startFailure{err}
+	}
+	r.enter(CatchingUp, nil)
+	answered, err = r.work(ctx, session)
+	if err == nil {
+		session.Stop()
+		return answered, nil
+	}
+	var f *fault
+	if errors.As(err, &f) && f.broken {
+		f.err = session.explain(f.err)
+	}
+	return answered, err
+}
+
+// work feeds a ready session until ctx ends or something fails.
+func (r *Runner) work(ctx context.Context, session *Session) (answered bool, err error) {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	batches := make(chan *batch)
+	var feeders sync.WaitGroup
+	var surveyErr error
+	feeders.Go(func() {
+		defer cancel()
+		surveyErr = r.survey(inner, batches, &feeders)
+	})
+	p := &pump{
+		session: session, def: r.def, deadline: r.deadline(), source: batches, most: r.host.Limits.Window, window: r.window,
+		answered: func(b *batch, result *pb.Result) error {
+			if result != nil && !answered {
+				answered = true
+				r.clearError()
+			}
+			return b.lane.answered(inner, b, result)
+		},
+	}
+	err = p.run(inner)
+	cancel()
+	feeders.Wait()
+	if err == nil || errors.Is(err, context.Canceled) {
+		err = surveyErr
+	}
+	return answered, err
+}
+
+// window is how many batches may be under way: one while an event is being searched for.
+func (r *Runner) window() int {
+	for _, l := range r.open() {
+		if l.suspicious() {
+			return 1
+		}
+	}
+	return r.host.Limits.Window
+}
+
+func (r *Runner) deadline() time.Duration {
+	if d := r.def.deadline; d > 0 {
+		return min(d, r.host.Limits.MaxDeadline)
+	}
+	return r.host.Limits.Deadline
+}
+
+// stop ends the runner for good from the side of the store.
+func (r *Runner) stop(err error) { r.abort(err) }
+
+// restart notes that a process ended and another one will be started.
+func (r *Runner) restart(err error) {
+	r.mu.Lock()
+	r.shown.Restarts++
+	id := r.shown.ID
+	r.mu.Unlock()
+	r.host.Logger.Warn("plugin restarts", "plugin", id, "error", err)
+	r.enter(BackingOff, err)
+}
+
+// refuse stops the plugin until the operator looks at it. Its position is kept.
+func (r *Runner) refuse(err error) {
+	state := Quarantined
+	if errors.Is(err, errDisabled) {
+		state = Disabled
+	} else {
+		r.host.Logger.Error("plugin is quarantined", "plugin", r.id(), "error", err)
+	}
+	r.enter(state, err)
+}
+
+func (r *Runner) setPID(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shown.PID = pid
+}
+
+func (r *Runner) clearError() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shown.Error = ""
+}
+
+func (r *Runner) id() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shown.ID
+}

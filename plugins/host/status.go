@@ -1,0 +1,132 @@
+package host
+
+import (
+	"time"
+)
+
+// State is what a plugin is doing.
+type State string
+
+// The states of a plugin.
+const (
+	Starting    State = "starting"
+	CatchingUp  State = "catching-up"
+	Running     State = "running"
+	BackingOff  State = "backing-off"
+	Quarantined State = "quarantined"
+	Disabled    State = "disabled"
+)
+
+// Status is a plugin as the API and the metrics show it.
+type Status struct {
+	ID          string
+	Version     string
+	DataVersion uint32
+	State       State
+	Builtin     bool
+	Metrics     []string  // ids
+	Lag         uint64    // events that are archived but not committed
+	Restarts    int       // of the process, since the host started
+	DeadLetters int       // since the host started
+	Error       string    // the last one, empty where all is well
+	PID         int       // 0 where no process runs
+	Since       time.Time // when the state was entered
+}
+
+// The lags at which a plugin is said to catch up, and to have done so. They lie apart so that the state is calm.
+const (
+	lagBehind   = 200_000
+	lagCaughtUp = 10_000
+)
+
+// status gives a copy.
+func (r *Runner) status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.shown
+	s.Metrics = append([]string(nil), s.Metrics...)
+	s.Lag = r.lag()
+	return s
+}
+
+// lag adds up how far the streams' ends are ahead. The caller holds mu.
+func (r *Runner) lag() uint64 {
+	var sum uint64
+	for stream, end := range r.ends {
+		if at := r.positions[stream]; at < end {
+			sum += end - at
+		}
+	}
+	return sum
+}
+
+// enter changes the state.
+func (r *Runner) enter(s State, err error) {
+	r.mu.Lock()
+	changed := r.shown.State != s
+	if changed {
+		r.shown.State, r.shown.Since = s, r.host.now()
+	}
+	if err != nil {
+		r.shown.Error = err.Error()
+	}
+	id := r.shown.ID
+	r.mu.Unlock()
+	if changed {
+		r.host.Logger.Info("plugin state", "plugin", id, "state", s)
+		r.host.progress.notify()
+	}
+}
+
+// settle chooses between running and catching up by the lag.
+func (r *Runner) settle() {
+	r.mu.Lock()
+	state, lag, building := r.shown.State, r.lag(), r.building
+	r.mu.Unlock()
+	switch {
+	case state == Starting || state == BackingOff || state == Quarantined || state == Disabled:
+	case state == CatchingUp && lag < lagCaughtUp && !building:
+		r.enter(Running, nil)
+	case state == Running && lag > lagBehind:
+		r.enter(CatchingUp, nil)
+	}
+}
+
+// complain shows an error that is being waited out.
+func (r *Runner) complain(err error) {
+	r.mu.Lock()
+	fresh := r.shown.Error != err.Error()
+	r.shown.Error = err.Error()
+	id := r.shown.ID
+	r.mu.Unlock()
+	if fresh {
+		r.host.Logger.Warn("plugin waits", "plugin", id, "error", err)
+	}
+}
+
+func (r *Runner) buried(n int) {
+	if n == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.shown.DeadLetters += n
+	id := r.shown.ID
+	r.mu.Unlock()
+	r.host.Logger.Warn("plugin could not take events: they are dead letters now", "plugin", id, "events", n)
+}
+
+// advance notes a commit.
+func (r *Runner) advance(stream string, to uint64) {
+	r.mu.Lock()
+	r.positions[stream] = to
+	r.mu.Unlock()
+	r.settle()
+	r.host.progress.notify()
+}
+
+// end is how far a stream is known to reach.
+func (r *Runner) end(stream string) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ends[stream]
+}
