@@ -1,0 +1,144 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/statscache/statscache/store"
+)
+
+const (
+	otherSeries  = 0       // the number of store.OtherKey in every dictionary
+	maxDictCache = 1 << 17 // keys of a dictionary that are kept in memory
+)
+
+// dictionary numbers the series of one metric of one generation. All checkpoints of the generation share it. New
+// numbers live in memory until a commit that succeeds has written them.
+type dictionary struct {
+	mu       sync.Mutex
+	table    string
+	limit    uint32
+	ids      map[string]uint32 // some of the written keys and all of pending
+	complete bool              // ids holds every key there is
+	written  uint32            // numbers up to here are in the table
+	pending  []string          // the keys of written+1, ...
+	stale    bool              // another process gave out the numbers of pending
+}
+
+func seriesTable(no int64) string { return fmt.Sprintf("series_%d", no) }
+
+// number gives a key's number, a new one to a new key.
+func (x *dictionary) number(d *DB, key string) (uint32, error) {
+	if len(key) > store.MaxKeyBytes {
+		return 0, fmt.Errorf("key of %d bytes: at most %d", len(key), store.MaxKeyBytes)
+	}
+	if key == store.OtherKey {
+		return otherSeries, nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n, ok := x.ids[key]; ok {
+		return n, nil
+	}
+	if !x.complete {
+		n, err := x.lookUp(d, key)
+		if err != nil {
+			return 0, err
+		}
+		if n != 0 {
+			x.remember(key, n)
+			return n, nil
+		}
+	}
+	n := x.written + uint32(len(x.pending)) + 1
+	if n > x.limit {
+		return otherSeries, nil
+	}
+	x.pending = append(x.pending, key)
+	x.remember(key, n)
+	return n, nil
+}
+
+// lookUp finds a written key's number, 0 where there is none.
+func (x *dictionary) lookUp(d *DB, key string) (n uint32, err error) {
+	err = d.read(context.Background(), "look up a series", func(c *conn) error {
+		v, err := c.int("SELECT id FROM "+x.table+" WHERE key=?", key)
+		n = uint32(v)
+		return err
+	})
+	return n, err
+}
+
+func (x *dictionary) remember(key string, n uint32) {
+	if len(x.ids) >= maxDictCache+len(x.pending) {
+		clear(x.ids)
+		x.complete = false
+		for i, k := range x.pending {
+			x.ids[k] = x.written + 1 + uint32(i)
+		}
+	}
+	x.ids[key] = n
+}
+
+// write puts the pending keys into the table and gives how many; settle is called with it after the commit.
+func (x *dictionary) write(c *conn) (int, error) {
+	x.mu.Lock()
+	pending, next := x.pending, x.written+1
+	x.mu.Unlock()
+	for i, key := range pending {
+		if err := c.exec("INSERT INTO "+x.table+" VALUES(?,?)", next+uint32(i), key); err != nil {
+			return 0, err
+		}
+	}
+	return len(pending), nil
+}
+
+// settle takes n pending keys as written.
+func (x *dictionary) settle(n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.written += uint32(n)
+	x.pending = append([]string(nil), x.pending[n:]...)
+}
+
+// knows says whether a number was given out.
+func (x *dictionary) knows(n uint32) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return n <= x.written+uint32(len(x.pending))
+}
+
+func (x *dictionary) setLimit(n uint32) {
+	x.mu.Lock()
+	x.limit = n
+	x.mu.Unlock()
+}
+
+// load reads the table: all of it while that is little.
+func (x *dictionary) load(c *conn) error {
+	top, err := c.int("SELECT max(id) FROM " + x.table)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if uint32(top) == x.written && x.ids != nil {
+		return nil
+	}
+	if len(x.pending) > 0 {
+		x.stale = true // its numbers mean other keys by now
+		return nil
+	}
+	x.ids, x.written, x.complete = map[string]uint32{}, uint32(top), false
+	if top > maxDictCache {
+		return nil
+	}
+	x.complete = true
+	return c.each("SELECT id, key FROM "+x.table+" WHERE id>0", func(s *sqlite.Stmt) error {
+		x.ids[s.ColumnText(1)] = uint32(s.ColumnInt64(0))
+		return nil
+	})
+}

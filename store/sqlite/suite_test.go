@@ -1,0 +1,28 @@
+package sqlite
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"github.com/statscache/statscache/store/storetest"
+)
+
+// fresh makes an empty database for the suite.
+func fresh(t testing.TB) storetest.Open[*DB] {
+	path := filepath.Join(t.TempDir(), "statscache.db")
+	return func(t testing.TB) *DB { return open(t, Options{Path: path}) }
+}
+
+func open(t testing.TB, o Options) *DB {
+	t.Helper()
+	d, err := Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestArchive(t *testing.T) { storetest.Archive(t, fresh) }
+
+func TestLedger(t *testing.T) { storetest.Ledger(t, fresh) }
