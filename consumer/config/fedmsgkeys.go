@@ -15,32 +15,32 @@ import (
 type fedmsgType int
 
 const (
-	anyText fedmsgType = iota // None or str
-	anyList                   // None or list
-	anyDict                   // None or dict
-	flag                      // bool, or the text true or false
-	count                     // what int() takes, not negative
-	amount                    // what float() takes, not negative
+	keyText   fedmsgType = iota // None or str
+	keyList                     // None or list
+	keyDict                     // None or dict
+	keyBool                     // bool, or the text true or false
+	keyCount                    // what int() takes, not negative
+	keyAmount                   // what float() takes, not negative
 )
 
 // fedmsgKeys lists fedmsg's own keys and their types, from
 // fedmsg.config.FedmsgConfig. Others belong to plugins of fedmsg.
 func fedmsgKeys() map[string]fedmsgType {
 	keys := map[string]fedmsgType{
-		"post_init_sleep": amount,
-		"irc":             anyList, "crypto_validate_backends": anyList,
+		"post_init_sleep": keyAmount,
+		"irc":             keyList, "crypto_validate_backends": keyList,
 	}
 	add := func(t fedmsgType, names ...string) {
 		for _, n := range names {
 			keys[n] = t
 		}
 	}
-	add(anyText, "topic_prefix", "environment", "relay_inbound", "crypto_backend", "ssldir", "crl_location", "crl_cache",
+	add(keyText, "topic_prefix", "environment", "relay_inbound", "crypto_backend", "ssldir", "crl_location", "crl_cache",
 		"ca_cert_location", "ca_cert_cache", "irc_default_color", "irc_method", "stomp_uri", "stomp_user", "stomp_pass",
 		"stomp_ssl_crt", "stomp_ssl_key", "datagrepper_url", "name")
-	add(anyDict, "certnames", "routing_policy", "irc_color_lookup", "logging")
-	add(flag, "print_config", "zmq_enabled", "zmq_strict", "sign_messages", "validate_signatures", "routing_nitpicky", "active", "skip_last_message")
-	add(count, "io_threads", "timeout", "high_water_mark", "zmq_linger", "zmq_tcp_keepalive", "zmq_tcp_keepalive_cnt",
+	add(keyDict, "certnames", "routing_policy", "irc_color_lookup", "logging")
+	add(keyBool, "print_config", "zmq_enabled", "zmq_strict", "sign_messages", "validate_signatures", "routing_nitpicky", "active", "skip_last_message")
+	add(keyCount, "io_threads", "timeout", "high_water_mark", "zmq_linger", "zmq_tcp_keepalive", "zmq_tcp_keepalive_cnt",
 		"zmq_tcp_keepalive_idle", "zmq_tcp_keepalive_intvl", "zmq_reconnect_ivl", "zmq_reconnect_ivl_max",
 		"fedmsg.consumers.gateway.port", "fedmsg.consumers.gateway.high_water_mark", "crl_cache_expiry", "ca_cert_cache_expiry")
 	return keys
@@ -98,26 +98,26 @@ func (r *reader) fedmsgSettings() {
 func (t fedmsgType) validate(v any) (any, error) {
 	ok := v == nil
 	switch t {
-	case anyText:
+	case keyText:
 		_, is := v.(string)
 		if ok = ok || is; !ok {
 			return nil, fmt.Errorf("must be a str or None, not %s", describe(v))
 		}
-	case anyList:
+	case keyList:
 		_, is := v.([]any)
 		if ok = ok || is; !ok {
 			return nil, fmt.Errorf("must be a list or None, not %s", describe(v))
 		}
-	case anyDict:
+	case keyDict:
 		_, is := v.(map[string]any)
 		if ok = ok || is; !ok {
 			return nil, fmt.Errorf("must be a dict or None, not %s", describe(v))
 		}
-	case flag:
+	case keyBool:
 		return toBool(v)
-	case count:
+	case keyCount:
 		return toCount(v)
-	case amount:
+	case keyAmount:
 		return toAmount(v)
 	}
 	return v, nil

@@ -143,6 +143,9 @@ func (r *reader) defaultDataDir() string {
 	if dir := r.env["XDG_STATE_HOME"]; filepath.IsAbs(dir) {
 		return filepath.Join(dir, "statscache")
 	}
+	if r.opts.Home == "" {
+		return "/var/lib/statscache"
+	}
 	return r.absolute("~/.local/state/statscache")
 }
 
