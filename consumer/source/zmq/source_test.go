@@ -233,7 +233,7 @@ func TestSource_BackOffIsResetByAStableSession(t *testing.T) {
 		if p.nth < 8 {
 			return
 		}
-		p.shake(1, 1)
+		p.shake(0, 1)
 		if p.nth == 8 {
 			for range 3 {
 				time.Sleep(5 * time.Second)
