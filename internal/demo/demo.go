@@ -96,8 +96,12 @@ func (g *Generator) id(t time.Time) string {
 // Pause gives the time to the next event of a bus that sees perSecond on average: random, and busier by day and on
 // working days.
 func (g *Generator) Pause(t time.Time, perSecond float64) time.Duration {
-	rate := perSecond * activity(t)
-	return time.Duration(-math.Log(1-g.rng.Float64()) / rate * float64(time.Second))
+	return g.pause(perSecond * activity(t))
+}
+
+// pause gives the time to the next of events that come independently of each other at a rate.
+func (g *Generator) pause(perSecond float64) time.Duration {
+	return time.Duration(-math.Log(1-g.rng.Float64()) / perSecond * float64(time.Second))
 }
 
 // activity is how busy the hour is, 1 on average.

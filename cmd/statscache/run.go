@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/statscache/statscache/api"
+	"github.com/statscache/statscache/consumer"
+	"github.com/statscache/statscache/consumer/config"
+)
+
+// shutdownTimeout bounds how long requests under way may keep the listeners open.
+const shutdownTimeout = 2 * time.Second
+
+func newRun(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Receive, count and serve, in one process",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := g.load(nil)
+			if err != nil {
+				return err
+			}
+			log := g.logger()
+			for _, w := range c.Warnings {
+				log.Warn(w)
+			}
+			if len(c.Endpoints) == 0 && c.ConsumerEnabled {
+				log.Warn("no endpoints are configured: nothing will be received")
+			}
+			return runDaemon(cmd.Context(), c, log, nil)
+		},
+	}
+}
+
+// runDaemon runs the pipeline and its listeners until ctx ends or a part gives up. started, where set, is called once
+// everything runs, with the address that the API listens at.
+func runDaemon(ctx context.Context, c *config.Config, log *slog.Logger, started func(d *consumer.Daemon, address string)) (err error) {
+	// Ports are taken first: what can fail should fail before the data dir is touched.
+	public, admin, err := listen(c)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	d, err := consumer.Open(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log, Registry: registry})
+	if err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	if err := d.Start(ctx, true); err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
+	face, err := api.New(api.Options{Store: d.Store(), Plugins: d.Plugins, Status: d.Status, BaseURL: c.BaseURL,
+		DefaultRows: c.DefaultRowsPerPage, MaximumRows: c.MaximumRowsPerPage, Logger: log, Registry: registry})
+	if err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
+	operators := api.NewAdmin(api.AdminOptions{Ready: d.Ready, Gatherer: registry, Logger: log})
+	failed := make(chan error, 2)
+	stopPublic := serve(face.HTTPServer(), public, failed)
+	stopAdmin := serve(api.NewHTTPServer(operators, time.Minute, log), admin, failed)
+	log.Info("statscache is running", "api", "http://"+public.Addr().String()+"/", "admin", "http://"+admin.Addr().String()+"/", "data_dir", c.DataDir, "endpoints", len(c.Endpoints))
+	if started != nil {
+		started(d, public.Addr().String())
+	}
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case err = <-failed:
+	case err = <-d.Failed():
+	}
+	return errors.Join(err, stopPublic(), stopAdmin())
+}
+
+func listen(c *config.Config) (public, admin net.Listener, err error) {
+	if public, err = net.Listen("tcp", c.Listen); err != nil {
+		return nil, nil, fmt.Errorf("statscache.app.listen %s: %w", c.Listen, bare(err))
+	}
+	if admin, err = net.Listen("tcp", c.AdminListen); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("statscache.app.admin_listen %s: %w", c.AdminListen, bare(err)), public.Close())
+	}
+	return public, admin, nil
+}
+
+// bare leaves out of a network error what our own sentence says already.
+func bare(err error) error {
+	var oe *net.OpError
+	if errors.As(err, &oe) {
+		return oe.Err
+	}
+	return err
+}
+
+// serve serves until the function it gives is called.
+func serve(s *http.Server, l net.Listener, failed chan<- error) (stop func() error) {
+	go func() {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("listener %s: %w", l.Addr(), err)
+		}
+	}()
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		if s.Shutdown(ctx) != nil {
+			return s.Close() // whoever still reads is cut off
+		}
+		return nil
+	}
+}

@@ -1,0 +1,126 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/store"
+)
+
+const (
+	// archiveBytes bounds what one call to Archive gets.
+	archiveBytes = 8 << 20
+	// gatherPause lets small live blocks gather before they are archived together: every call is a durable write.
+	gatherPause = 10 * time.Millisecond
+	// smallGroup is the number of events below which gathering is worth the pause.
+	smallGroup = 2 * block.MaxEvents
+	// archiveRetryMax bounds the pause between attempts while the store is away.
+	archiveRetryMax = 5 * time.Second
+)
+
+// journalReader is what the archiver needs of consumer/journal.
+type journalReader interface {
+	ReadAfter(ctx context.Context, after uint64, maxBytes int) ([]*block.Block, error)
+	Trim(to uint64) error
+}
+
+// archiver moves events from the inbox to the archive and tells the feed. It trims the inbox at archived_to and
+// nowhere else, after the store has said that everything up to there is durable.
+type archiver struct {
+	journal journalReader
+	archive store.Archive
+	stream  string
+	feed    *feed
+	metrics *metrics
+	log     *slog.Logger
+
+	owned atomic.Uint64          // of this stream, since the store was made
+	down  atomic.Pointer[string] // why the store takes nothing at the moment
+}
+
+// run goes on until ctx ends.
+func (a *archiver) run(ctx context.Context) error {
+	pos := a.feed.archivedTo()
+	for {
+		blocks, err := a.journal.ReadAfter(ctx, pos, archiveBytes)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("read the inbox after %d: %w", pos, err)
+		}
+		if err := a.archiveAll(ctx, blocks); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		pos = blocks[len(blocks)-1].Upto
+		if err := a.journal.Trim(pos); err != nil {
+			a.log.Error("the inbox could not be trimmed; it is tried again with the next events", "error", err)
+		}
+		if events(blocks) < smallGroup {
+			select {
+			case <-time.After(gatherPause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func events(blocks []*block.Block) (n int) {
+	for _, b := range blocks {
+		n += b.Len()
+	}
+	return n
+}
+
+// archiveAll repeats the call until the store has taken the blocks or ctx ends; only being fenced is final.
+func (a *archiver) archiveAll(ctx context.Context, blocks []*block.Block) error {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, archiveRetryMax) {
+		began := time.Now()
+		done, err := a.archive.Archive(ctx, a.stream, blocks)
+		if err == nil {
+			a.metrics.archiveSeconds.Observe(time.Since(began).Seconds())
+			a.took(blocks, done)
+			return nil
+		}
+		if errors.Is(err, store.ErrFenced) {
+			return fmt.Errorf("archive: %w", err)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		text := err.Error()
+		if a.down.Swap(&text) == nil {
+			a.metrics.storeUp.Set(0)
+			a.log.Error("the store takes no events; the inbox keeps them until it does", "error", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (a *archiver) took(blocks []*block.Block, done []store.Archived) {
+	if a.down.Swap(nil) != nil {
+		a.log.Info("the store takes events again")
+	}
+	a.metrics.storeUp.Set(1)
+	owned := make([]*block.Block, 0, len(done))
+	for _, d := range done {
+		owned = append(owned, d.Owned)
+		a.owned.Add(uint64(d.Owned.Len()))
+		a.metrics.owned.Add(float64(d.Owned.Len()))
+		a.metrics.duplicate.Add(float64(d.Duplicates))
+		a.metrics.expired.Add(float64(d.Expired))
+	}
+	a.feed.offer(owned, blocks[len(blocks)-1].Upto)
+}

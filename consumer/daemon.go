@@ -1,0 +1,279 @@
+// Package consumer joins sources, inbox, archive and plugins into one pipeline with a clean start and stop.
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/consumer/journal"
+	"github.com/statscache/statscache/consumer/rejects"
+	"github.com/statscache/statscache/consumer/source/zmq"
+	"github.com/statscache/statscache/plugins/host"
+	"github.com/statscache/statscache/store"
+	"github.com/statscache/statscache/store/sqlite"
+)
+
+// stopTimeout bounds each step of a clean stop; all of them together stay below the promised 10 s.
+const stopTimeout = 3 * time.Second
+
+// Options are what a Daemon is made of. Config is required.
+type Options struct {
+	Config   *config.Config
+	Bundled  []host.Program // the plugins that come with the program
+	Version  string
+	Logger   *slog.Logger
+	Now      func() time.Time
+	Registry *prometheus.Registry
+}
+
+// Daemon is the pipeline over one data dir: sources, inbox, archive, plugins. Open takes the data dir, Start sets the
+// parts going, Stop ends them in the reverse order and gives the data dir back.
+type Daemon struct {
+	config  *config.Config
+	version string
+	log     *slog.Logger
+	now     func() time.Time
+	started time.Time
+
+	store    store.Store
+	journal  *journal.Journal
+	metrics  *metrics
+	ingest   *ingest
+	archiver *archiver
+	feed     *feed
+	host     *host.Host
+	source   *zmq.Source // nil where nothing listens
+	rate     rateMeter
+
+	cleanups []cleanup
+	failed   chan error // the first part that gave up
+	stopping atomic.Bool
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// cleanup undoes one step of the start.
+type cleanup struct {
+	name string
+	do   func() error
+}
+
+// Open takes the data dir's lock and opens store and inbox. Nothing runs yet.
+func Open(ctx context.Context, o Options) (*Daemon, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	d := &Daemon{config: o.Config, version: o.Version, log: o.Logger.With("component", "consumer"), now: o.Now, started: o.Now().UTC(),
+		metrics: newMetrics(o.Registry, o.Version), failed: make(chan error, 8)}
+	if err := d.open(ctx, o); err != nil {
+		return nil, errors.Join(err, d.Stop())
+	}
+	if err := o.Registry.Register(newLiveCollector(d)); err != nil {
+		return nil, errors.Join(fmt.Errorf("register metrics: %w", err), d.Stop())
+	}
+	return d, nil
+}
+
+func (d *Daemon) open(ctx context.Context, o Options) error {
+	c := d.config
+	lock, err := lockDir(c.DataDir)
+	if err != nil {
+		return err
+	}
+	d.onStop("data dir", lock.release)
+	if d.store, err = openStore(ctx, c, false, o.Logger, o.Now); err != nil {
+		return err
+	}
+	d.onStop("store", d.store.Close)
+	if err := d.openJournal(ctx, o.Logger); err != nil {
+		return err
+	}
+	keeper, err := rejects.Open(rejects.Options{Dir: filepath.Join(c.DataDir, "rejects"), Logger: d.log})
+	if err != nil {
+		return err
+	}
+	d.onStop("rejects", keeper.Close)
+	d.ingest = newIngest(d.journal, keeper, d.metrics, d.log, d.now, c.MaxMessageBytes)
+	return d.openHost(o)
+}
+
+func (d *Daemon) openHost(o Options) error {
+	c := d.config
+	found, err := host.Discover(c.PluginsPath)
+	if err != nil { // what can be run is run; what can't is said
+		for _, line := range strings.Split(err.Error(), "\n") {
+			d.log.Warn("plugin passed over", "reason", line)
+		}
+	}
+	d.host, err = host.New(host.Options{
+		Programs: append(slices.Clone(o.Bundled), found...), Store: keptStore{d.store, d}, Feed: d.feed, RunDir: filepath.Join(c.DataDir, "run"),
+		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Limits: host.Limits{CommitInterval: c.CommitInterval}, Logger: o.Logger, Now: o.Now,
+		OnCommit: func(took time.Duration, err error) {
+			if err == nil {
+				d.metrics.commitSeconds.Observe(took.Seconds())
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	d.onStop("plugin sockets", d.host.Close)
+	return nil
+}
+
+// openStore opens the engine that the configuration names.
+func openStore(ctx context.Context, c *config.Config, readOnly bool, log *slog.Logger, now func() time.Time) (store.Store, error) {
+	if c.Store.Kind != "sqlite" {
+		return nil, fmt.Errorf("statscache.store.url: this build keeps its numbers in SQLite only, not in %s", c.Store.Kind)
+	}
+	s, err := sqlite.Open(ctx, sqlite.Options{Path: c.Store.Path, ReadOnly: readOnly, Logger: log, Now: now})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openJournal asks the store how far the stream is archived before it opens the inbox: what is archived may be
+// missing or damaged there without harm.
+func (d *Daemon) openJournal(ctx context.Context, log *slog.Logger) error {
+	dir := filepath.Join(d.config.DataDir, "journal")
+	stream, err := journal.StreamOf(nil, dir)
+	if err != nil {
+		return err
+	}
+	archivedTo := uint64(0)
+	if stream != "" {
+		if archivedTo, err = d.store.Attach(ctx, stream); err != nil {
+			return fmt.Errorf("attach stream %s: %w", stream, err)
+		}
+	}
+	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: feedBytes, ArchivedTo: archivedTo, Logger: log.With("component", "journal")})
+	if err != nil {
+		return err
+	}
+	d.onStop("inbox", d.journal.Close)
+	if stream == "" {
+		if archivedTo, err = d.store.Attach(ctx, d.journal.Stream()); err != nil {
+			return fmt.Errorf("attach stream %s: %w", d.journal.Stream(), err)
+		}
+	}
+	d.feed = newFeed(d.store, d.journal.Stream(), archivedTo)
+	d.archiver = &archiver{journal: d.journal, archive: d.store, stream: d.journal.Stream(), feed: d.feed, metrics: d.metrics, log: d.log}
+	return d.countOwned(ctx)
+}
+
+func (d *Daemon) countOwned(ctx context.Context) error {
+	all, err := d.store.Streams(ctx)
+	if err != nil {
+		return fmt.Errorf("list streams: %w", err)
+	}
+	for _, s := range all {
+		d.archiver.owned.Add(s.Owned)
+	}
+	return nil
+}
+
+// Start sets archive, plugins and, where listen is true, the sources going.
+func (d *Daemon) Start(ctx context.Context, listen bool) error {
+	if err := d.startUpkeep(ctx); err != nil {
+		return err
+	}
+	d.background("plugins", d.host.Run)
+	d.background("archive", d.archiver.run)
+	d.onStop("archive what the inbox holds", d.drain)
+	d.background("decode", func(ctx context.Context) error { d.ingest.run(ctx); return nil })
+	if listen {
+		if err := d.startSource(); err != nil {
+			return err
+		}
+	}
+	d.background("rate", d.rate.run(&d.metrics.total))
+	return nil
+}
+
+func (d *Daemon) startSource() error {
+	c := d.config
+	if !c.ConsumerEnabled {
+		return nil
+	}
+	var endpoints []zmq.Endpoint
+	for _, e := range c.Endpoints {
+		for _, a := range e.Addresses {
+			endpoints = append(endpoints, zmq.Endpoint{Name: e.Name, Address: strings.TrimPrefix(a, "tcp://")})
+		}
+	}
+	d.source = zmq.New(zmq.Options{Endpoints: endpoints, Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
+		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.log})
+	d.background("sources", d.source.Run)
+	return nil
+}
+
+// background runs a part until Stop. What it returns before that is why the daemon ends.
+func (d *Daemon) background(name string, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			d.failed <- fmt.Errorf("%s: %w", name, err)
+		}
+	}()
+	d.onStop(name, func() error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-time.After(stopTimeout):
+			return fmt.Errorf("did not stop within %s", stopTimeout)
+		}
+	})
+}
+
+// Failed gives the error of a part that gave up, which is why the daemon should be stopped.
+func (d *Daemon) Failed() <-chan error { return d.failed }
+
+// drain archives what the inbox holds, as far as that goes quickly: the rest is archived after the next start.
+func (d *Daemon) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := d.waitArchived(ctx, d.journal.Next()-1); err != nil {
+		d.log.Warn("not everything in the inbox is archived yet; that goes on with the next start")
+	}
+	return nil
+}
+
+func (d *Daemon) onStop(name string, do func() error) {
+	d.cleanups = append(d.cleanups, cleanup{name, do})
+}
+
+// Stop ends everything in the reverse order of the start. It may be called more than once.
+func (d *Daemon) Stop() error {
+	d.stopOnce.Do(func() {
+		d.stopping.Store(true)
+		var errs []error
+		for i := len(d.cleanups) - 1; i >= 0; i-- {
+			if err := d.cleanups[i].do(); err != nil {
+				errs = append(errs, fmt.Errorf("stop: %s: %w", d.cleanups[i].name, err))
+			}
+		}
+		d.stopErr = errors.Join(errs...)
+	})
+	return d.stopErr
+}

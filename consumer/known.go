@@ -1,0 +1,98 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/statscache/statscache/api"
+	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/plugins/host"
+	"github.com/statscache/statscache/store"
+)
+
+// KnownPlugins says what the store of a data dir that no daemon works in knows of the plugins: how far each has come.
+// A bundled one that never ran is listed as starting.
+func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program) (out []api.PluginStatus, err error) {
+	for _, p := range bundled {
+		out = append(out, api.PluginStatus{ID: p.ID, State: string(host.Starting), Builtin: true, Metrics: []string{}})
+	}
+	if _, err := os.Stat(c.Store.Path); errors.Is(err, os.ErrNotExist) {
+		return markDisabled(out, c), nil
+	}
+	s, err := openStore(ctx, c, true, slog.New(slog.DiscardHandler), time.Now)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	known, err := s.Plugins(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list plugins: %w", err)
+	}
+	served, err := s.Metrics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list metrics: %w", err)
+	}
+	ends, err := s.Streams(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list streams: %w", err)
+	}
+	for _, p := range known {
+		st := api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(host.Starting), Metrics: []string{}}
+		for _, m := range p.Metrics {
+			st.Metrics = append(st.Metrics, m.ID)
+		}
+		if st.Lag, err = lagOf(ctx, s, p.ID, generationOf(served, p.ID), ends); err != nil {
+			return nil, err
+		}
+		_, total, err := s.DeadLetters(ctx, p.ID, 0)
+		if err != nil {
+			return nil, fmt.Errorf("count dead letters of %s: %w", p.ID, err)
+		}
+		st.DeadLetters = uint64(total)
+		if i := slices.IndexFunc(out, func(x api.PluginStatus) bool { return x.ID == p.ID }); i >= 0 {
+			st.Builtin, out[i] = true, st
+		} else {
+			out = append(out, st)
+		}
+	}
+	return markDisabled(out, c), nil
+}
+
+func markDisabled(list []api.PluginStatus, c *config.Config) []api.PluginStatus {
+	for i := range list {
+		if slices.Contains(c.PluginsDisabled, list[i].ID) {
+			list[i].State = string(host.Disabled)
+		}
+	}
+	return list
+}
+
+func generationOf(served []store.ServedMetric, plugin string) uint32 {
+	for _, m := range served {
+		if m.Plugin == plugin {
+			return m.Generation
+		}
+	}
+	return 0
+}
+
+func lagOf(ctx context.Context, s store.Ledger, plugin string, generation uint32, ends []store.Stream) (uint64, error) {
+	positions, err := s.Positions(ctx, plugin, generation)
+	if err != nil {
+		return 0, fmt.Errorf("positions of %s: %w", plugin, err)
+	}
+	at := map[string]uint64{}
+	for _, p := range positions {
+		at[p.Stream] = p.Pos
+	}
+	lag := uint64(0)
+	for _, e := range ends {
+		lag += e.ArchivedTo - min(at[e.ID], e.ArchivedTo)
+	}
+	return lag, nil
+}

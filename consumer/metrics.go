@@ -1,0 +1,167 @@
+package consumer
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// metrics are the Prometheus metrics of the pipeline, with the names that INTERFACE promises.
+type metrics struct {
+	receivedBy     *prometheus.CounterVec
+	owned          prometheus.Counter
+	duplicate      prometheus.Counter
+	expired        prometheus.Counter
+	commitSeconds  prometheus.Histogram
+	archiveSeconds prometheus.Histogram
+	storeUp        prometheus.Gauge
+
+	total    atomic.Uint64 // received from all sources, for the rate that the status shows
+	rejected tally         // refused by the decoder, by reason
+	refused  tally         // the same, by source
+}
+
+// tally counts by name.
+type tally struct {
+	mu sync.Mutex
+	n  map[string]uint64
+}
+
+func (t *tally) add(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n == nil {
+		t.n = map[string]uint64{}
+	}
+	t.n[name]++
+}
+
+func (t *tally) of(name string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n[name]
+}
+
+// reasons of rejection, so that each is there from the start with zero.
+func reasons() []string {
+	return []string{"frames", "encoding", "json", "envelope", "topic", "size", "time", "signature", "policy"}
+}
+
+func newMetrics(reg *prometheus.Registry, version string) *metrics {
+	seconds := prometheus.ExponentialBuckets(0.0005, 2, 14)
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "statscache_" + name, Help: help})
+	}
+	histogram := func(name, help string) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "statscache_" + name, Help: help, Buckets: seconds})
+	}
+	m := &metrics{
+		receivedBy: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "statscache_events_received_total",
+			Help: "Messages received, accepted or not."}, []string{"endpoint"}),
+		owned:          counter("events_owned_total", "Events archived and counted."),
+		duplicate:      counter("events_duplicate_total", "Events that were archived already."),
+		expired:        counter("events_expired_total", "Events older than the archive's horizon, refused."),
+		commitSeconds:  histogram("commit_duration_seconds", "Time to commit the numbers of a range of events."),
+		archiveSeconds: histogram("archive_duration_seconds", "Time to archive a group of blocks."),
+		storeUp:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "statscache_store_up", Help: "1 while the store takes what it is given."}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "statscache_build_info", Help: "1, labelled with the version.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}})
+	build.Set(1)
+	m.storeUp.Set(1)
+	reg.MustRegister(m.receivedBy, m.owned, m.duplicate, m.expired, m.commitSeconds, m.archiveSeconds, m.storeUp, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) received(source string, n int) {
+	m.receivedBy.WithLabelValues(source).Add(float64(n))
+	m.total.Add(uint64(n))
+}
+
+func (m *metrics) reject(source, reason string) {
+	m.rejected.add(reason)
+	m.refused.add(source)
+}
+
+// liveCollector shows what endpoints, inbox and plugins say at the time of the scrape.
+type liveCollector struct {
+	daemon *Daemon
+	descs  map[string]*prometheus.Desc
+}
+
+func newLiveCollector(d *Daemon) *liveCollector {
+	c := &liveCollector{daemon: d, descs: map[string]*prometheus.Desc{}}
+	for name, def := range map[string]struct {
+		help   string
+		labels []string
+	}{
+		"events_rejected_total":                 {"Messages refused, by reason.", []string{"reason"}},
+		"endpoint_up":                           {"1 while the endpoint is connected.", []string{"endpoint", "address"}},
+		"endpoint_reconnects_total":             {"Connections to the endpoint after the first.", []string{"endpoint"}},
+		"endpoint_last_event_timestamp_seconds": {"When the endpoint's last message came.", []string{"endpoint"}},
+		"journal_bytes":                         {"Size of the inbox.", nil},
+		"journal_limit_bytes":                   {"Size at which the inbox is full.", nil},
+		"plugin_lag_events":                     {"Archived events that the plugin has not committed yet.", []string{"plugin"}},
+		"plugin_state":                          {"1 for the state that the plugin is in.", []string{"plugin", "state"}},
+		"plugin_restarts_total":                 {"Times that the plugin's process was started anew.", []string{"plugin"}},
+		"plugin_dead_letters_total":             {"Events that the plugin could not take.", []string{"plugin"}},
+	} {
+		c.descs[name] = prometheus.NewDesc("statscache_"+name, def.help, def.labels, nil)
+	}
+	return c
+}
+
+// Describe lists the metrics.
+func (c *liveCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.descs {
+		ch <- d
+	}
+}
+
+// Collect reads them.
+func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
+	send := func(name string, kind prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(c.descs[name], kind, v, labels...)
+	}
+	s := c.daemon.Status()
+	for reason, n := range c.daemon.rejected() {
+		send("events_rejected_total", prometheus.CounterValue, float64(n), reason)
+	}
+	reconnects, last := map[string]float64{}, map[string]float64{} // an endpoint may have several addresses
+	for _, e := range s.Endpoints {
+		send("endpoint_up", prometheus.GaugeValue, oneIf(e.State == "up"), e.Name, e.Address)
+		reconnects[e.Name] += float64(e.Reconnects)
+		if e.LastEvent != nil {
+			last[e.Name] = max(last[e.Name], float64(e.LastEvent.UnixMicro())/1e6)
+		}
+	}
+	for name, n := range reconnects {
+		send("endpoint_reconnects_total", prometheus.CounterValue, n, name)
+		send("endpoint_last_event_timestamp_seconds", prometheus.GaugeValue, last[name], name)
+	}
+	send("journal_bytes", prometheus.GaugeValue, float64(s.Journal.Bytes))
+	send("journal_limit_bytes", prometheus.GaugeValue, float64(s.Journal.Limit))
+	for _, p := range s.Plugins {
+		send("plugin_lag_events", prometheus.GaugeValue, float64(p.Lag), p.ID)
+		send("plugin_restarts_total", prometheus.CounterValue, float64(p.Restarts), p.ID)
+		send("plugin_dead_letters_total", prometheus.CounterValue, float64(p.DeadLetters), p.ID)
+		for _, state := range pluginStates() {
+			send("plugin_state", prometheus.GaugeValue, oneIf(p.State == state), p.ID, state)
+		}
+	}
+}
+
+func pluginStates() []string {
+	return []string{"running", "starting", "catching-up", "backing-off", "quarantined", "disabled"}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,187 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/statscache/statscache/api"
+	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/consumer/source/zmq"
+)
+
+// Status says how everything is doing.
+func (d *Daemon) Status() api.Status {
+	used, limit := d.journal.Bytes()
+	s := api.Status{
+		Version: d.version, Started: d.started, Roles: []string{"consume", "compute", "serve"},
+		EventsPerSecond: d.rate.perSecond(), Owned: d.archiver.owned.Load(),
+		Endpoints: []api.EndpointStatus{},
+		Journal:   api.JournalStatus{Bytes: used, Limit: limit},
+		Store:     api.StoreStatus{Kind: d.store.Kind(), Up: d.archiver.down.Load() == nil},
+		Plugins:   d.Plugins(),
+	}
+	for _, h := range d.health() {
+		e := api.EndpointStatus{Name: h.Name, Address: h.Address, State: string(h.State), Received: h.Received,
+			Rejected: h.WrongTopic + h.TooLarge + h.TooManyFrames, Reconnects: h.Reconnects}
+		if !h.LastEvent.IsZero() {
+			at := h.LastEvent.UTC()
+			e.LastEvent = &at
+		}
+		s.Endpoints = append(s.Endpoints, e)
+	}
+	for i := range s.Endpoints { // what the decoder refused is known by name only: an endpoint's addresses share it
+		s.Endpoints[i].Rejected += d.metrics.refused.of(s.Endpoints[i].Name)
+	}
+	return s
+}
+
+// health is how the endpoints do.
+func (d *Daemon) health() []zmq.Health {
+	if d.source == nil {
+		return nil
+	}
+	return d.source.Health()
+}
+
+// rejected counts what was refused by reason, by the decoder and by the sockets before it.
+func (d *Daemon) rejected() map[string]uint64 {
+	out := map[string]uint64{}
+	for _, r := range reasons() {
+		out[r] = d.metrics.rejected.of(r)
+	}
+	for _, h := range d.health() {
+		out["topic"] += h.WrongTopic
+		out["size"] += h.TooLarge
+		out["frames"] += h.TooManyFrames
+	}
+	return out
+}
+
+// Plugins says how the plugins are doing.
+func (d *Daemon) Plugins() []api.PluginStatus {
+	out := []api.PluginStatus{}
+	for _, p := range d.host.Plugins() {
+		out = append(out, api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(p.State), Builtin: p.Builtin,
+			Metrics: p.Metrics, Lag: p.Lag, Restarts: uint64(p.Restarts), DeadLetters: uint64(p.DeadLetters), Error: p.Error})
+	}
+	return out
+}
+
+// Ready answers the readiness checks of the roles.
+func (d *Daemon) Ready() []api.Check {
+	consume := api.Check{Role: "consume", Name: "inbox", OK: true}
+	if why := d.ingest.stalled.Load(); why != nil {
+		consume.OK, consume.Reason = false, "the inbox takes nothing: "+*why
+	}
+	archive := api.Check{Role: "consume", Name: "archive", OK: true}
+	if why := d.archiver.down.Load(); why != nil {
+		archive.OK, archive.Reason = false, "the store takes no events: "+*why
+	}
+	compute := api.Check{Role: "compute", Name: "plugins", OK: true}
+	for _, p := range d.host.Plugins() {
+		switch s := string(p.State); s {
+		case "backing-off", "quarantined", "starting":
+			compute.OK, compute.Reason = false, fmt.Sprintf("plugin %s is %s", p.ID, s)
+			if p.Error != "" {
+				compute.Reason += ": " + p.Error
+			}
+		}
+	}
+	serve := api.Check{Role: "serve", Name: "store", OK: true}
+	if !archive.OK {
+		serve.OK, serve.Reason = false, archive.Reason
+	}
+	checks := []api.Check{consume, archive, compute, serve}
+	if d.stopping.Load() {
+		for i := range checks {
+			checks[i].OK, checks[i].Reason = false, "stopping"
+		}
+	}
+	return checks
+}
+
+// Store is the open store, for the API to read from.
+func (d *Daemon) Store() api.Store { return d.store }
+
+// counts are totals since the start.
+type counts struct{ owned, duplicate, expired int }
+
+func (d *Daemon) counts() counts {
+	return counts{value(d.metrics.owned), value(d.metrics.duplicate), value(d.metrics.expired)}
+}
+
+func value(c prometheus.Counter) int {
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		return 0 // a counter always writes
+	}
+	return int(m.GetCounter().GetValue())
+}
+
+// waitArchived waits until everything up to a position of the live stream is archived.
+func (d *Daemon) waitArchived(ctx context.Context, to uint64) error {
+	for {
+		d.feed.mu.Lock()
+		end, changed := d.feed.end, d.feed.changed
+		d.feed.mu.Unlock()
+		if end >= to {
+			return nil
+		}
+		select {
+		case <-changed:
+		case err := <-d.failed:
+			d.failed <- err // whoever runs the daemon wants it too
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the archive: %w", ctx.Err())
+		}
+	}
+}
+
+// waitComputed waits until every working plugin has counted all that is archived now.
+func (d *Daemon) waitComputed(ctx context.Context) error {
+	ends, err := d.feed.Ends(ctx)
+	if err != nil {
+		return fmt.Errorf("list streams: %w", err)
+	}
+	return d.host.WaitCaughtUp(ctx, ends)
+}
+
+// rateMeter gives a rate over the last few seconds.
+type rateMeter struct{ value atomic.Uint64 }
+
+const rateSeconds = 5
+
+func (m *rateMeter) run(total *atomic.Uint64) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var past [rateSeconds + 1]uint64
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for n := 1; ; n++ {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			now := total.Load()
+			past[n%len(past)] = now
+			seconds := min(n, rateSeconds)
+			from := past[(n-seconds)%len(past)]
+			m.value.Store((now - from) * 1000 / uint64(seconds))
+		}
+	}
+}
+
+func (m *rateMeter) perSecond() float64 { return float64(m.value.Load()) / 1000 }
+
+// keepAlive translates fedmsg's TCP keepalive settings.
+func keepAlive(k config.KeepAlive) net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: k.Enabled, Idle: k.Idle, Interval: k.Interval, Count: k.Count}
+}

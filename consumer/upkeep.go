@@ -1,0 +1,108 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/store"
+)
+
+// upkeepEvery is how often retention is applied.
+const upkeepEvery = 10 * time.Minute
+
+// horizons gives how far back the buckets of a metric are kept at now: the setting for the interval, or the plugin's
+// own wish where that is shorter and the configuration says nothing of the interval.
+func horizons(c *config.Config, m store.Metric, now time.Time) []store.Horizon {
+	var out []store.Horizon
+	for _, interval := range m.Intervals {
+		keep := c.Retention[interval]
+		if m.Retention > 0 && !c.RetentionGiven[interval] && (keep == 0 || m.Retention < keep) {
+			keep = m.Retention
+		}
+		if keep == 0 {
+			continue
+		}
+		step := int64(interval / time.Second)
+		before := now.Add(-keep).Unix()
+		before -= ((before % step) + step) % step // the start of a bucket
+		out = append(out, store.Horizon{Metric: m.ID, Interval: interval, Before: before})
+	}
+	return out
+}
+
+// keptStore records the horizons of a plugin's metrics before the first of its numbers is written, so that history
+// brought in later never fills intervals that would be removed right away.
+type keptStore struct {
+	store.Store
+	daemon *Daemon
+}
+
+func (s keptStore) Register(ctx context.Context, p store.Plugin) (store.Generations, error) {
+	g, err := s.Store.Register(ctx, p)
+	if err != nil {
+		return g, err
+	}
+	var all []store.Horizon
+	for _, m := range p.Metrics {
+		all = append(all, horizons(s.daemon.config, m, s.daemon.now())...)
+	}
+	if len(all) == 0 {
+		return g, nil
+	}
+	if _, err := s.Store.ExpireCounters(ctx, all); err != nil {
+		return g, fmt.Errorf("apply retention: %w", err)
+	}
+	return g, nil
+}
+
+// startUpkeep applies retention now and from then on.
+func (d *Daemon) startUpkeep(ctx context.Context) error {
+	if err := d.upkeep(ctx); err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
+	d.background("retention", func(ctx context.Context) error {
+		tick := time.NewTicker(upkeepEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			if err := d.upkeep(ctx); err != nil && ctx.Err() == nil {
+				d.log.Error("retention could not be applied; it is tried again", "error", err, "after", upkeepEvery)
+			}
+		}
+	})
+	return nil
+}
+
+// upkeep removes what is past its retention. Horizons are recorded by the store before anything is removed.
+func (d *Daemon) upkeep(ctx context.Context) error {
+	metrics, err := d.store.Metrics(ctx)
+	if err != nil {
+		return fmt.Errorf("list metrics: %w", err)
+	}
+	now := d.now()
+	var all []store.Horizon
+	for _, m := range metrics {
+		all = append(all, horizons(d.config, m.Metric, now)...)
+	}
+	rows, err := d.store.ExpireCounters(ctx, all)
+	if err != nil {
+		return fmt.Errorf("remove old rows: %w", err)
+	}
+	events := int64(0)
+	if keep := d.config.ArchiveRetention; keep > 0 {
+		if events, err = d.store.ExpireArchive(ctx, now.Add(-keep).UnixMicro()); err != nil {
+			return fmt.Errorf("remove old events: %w", err)
+		}
+	}
+	if rows > 0 || events > 0 {
+		d.log.Info("retention removed what is no longer kept", "rows", rows, "events", events)
+	}
+	return nil
+}
