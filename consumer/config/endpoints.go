@@ -25,7 +25,8 @@ func (r *reader) endpoints() {
 			return nil, err
 		}
 		for _, name := range list {
-			if _, ok := all[name]; !ok {
+			// A file that failed may have held the endpoint.
+			if _, ok := all[name]; !ok && !r.incomplete {
 				hint := ""
 				if near := nearest(name, names); near != "" {
 					hint = fmt.Sprintf("; did you mean %q?", near)
@@ -68,16 +69,16 @@ func (r *reader) addresses(name string, v any) []string {
 	for _, item := range list {
 		raw, ok := item.(string)
 		if !ok {
-			r.problem(fmt.Errorf("%s: the address of endpoint %q must be a str, not %s", origin, clip(name), describe(item)))
+			r.problem(fmt.Errorf("%s: endpoints[%q] must hold addresses (str), not %s", origin, clip(name), describe(item)))
 			continue
 		}
 		address, note, err := parseAddress(raw)
 		if err != nil {
-			r.problem(fmt.Errorf("%s: the address %q of endpoint %q %w", origin, clip(raw), clip(name), err))
+			r.problem(fmt.Errorf("%s: endpoints[%q] holds %q, which %w", origin, clip(name), clip(raw), err))
 			continue
 		}
 		if note != "" {
-			r.warn("%s: the address %q of endpoint %q %s", origin, clip(raw), clip(name), note)
+			r.warn("%s: endpoints[%q] holds %q, which %s", origin, clip(name), clip(raw), note)
 		}
 		out = append(out, address)
 	}

@@ -18,6 +18,7 @@ func Load(o Options) (*Config, error) {
 		r.problem(fmt.Errorf("%s: more than %d configuration files", files[0].path, maxFiles))
 		files = nil
 	}
+	r.incomplete = len(r.problems) > 0
 	r.read(files)
 	r.settings()
 	r.fedmsgSettings()
@@ -37,10 +38,12 @@ type reader struct {
 	merged map[string]any
 	// origins says where a key of the merged dict was set, "file:line"; a key
 	// of a nested dict is found by nested(outer, inner).
-	origins  map[string]string
-	known    map[string]bool
-	cfg      Config
-	problems []error
+	origins map[string]string
+	known   map[string]bool
+	// incomplete tells that a file is missing from the merged dict.
+	incomplete bool
+	cfg        Config
+	problems   []error
 }
 
 func (r *reader) problem(err error) { r.problems = append(r.problems, err) }

@@ -30,11 +30,13 @@ func (r *reader) read(files []candidate) {
 				continue
 			}
 			r.problem(err)
+			r.incomplete = true
 			continue
 		}
 		res, err := pyfile.Eval(f.path, src, host)
 		if err != nil {
 			r.problem(err)
+			r.incomplete = true
 			continue
 		}
 		r.cfg.Files = append(r.cfg.Files, f.path)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/url"
@@ -241,7 +242,8 @@ func (r *reader) plugins() {
 			return nil, err
 		}
 		out := make(map[string]json.RawMessage, len(d))
-		for id, v := range d {
+		for _, id := range slices.Sorted(maps.Keys(d)) {
+			v := d[id]
 			if _, ok := v.(map[string]any); !ok {
 				return nil, g.wrong("must hold a dict for %q, not %s", clip(id), describe(v))
 			}

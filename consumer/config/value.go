@@ -46,7 +46,7 @@ func describe(v any) string {
 	case float64:
 		return "the float " + strconv.FormatFloat(v, 'g', -1, 64)
 	case pyfile.Bytes:
-		return "bytes, not text"
+		return "bytes"
 	case time.Duration:
 		return "a timedelta"
 	case pyfile.Datetime:

@@ -17,6 +17,7 @@ import (
 
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
 )
 
 const (
@@ -120,20 +121,35 @@ func Eval(name string, src []byte, host Host) (res *Result, err error) {
 	if err != nil {
 		return nil, located(name, err)
 	}
+	at := configLine(tree)
 	config, ok := globals["config"]
 	if !ok {
-		return nil, &Error{File: name, Msg: `the file defines no variable "config"`}
+		return nil, &Error{File: name, Line: at, Msg: `the file defines no variable "config"`}
 	}
 	dict, ok := config.(*starlark.Dict)
 	if !ok {
-		return nil, &Error{File: name, Msg: fmt.Sprintf(`the variable "config" is a %s, not a dict`, typeName(config))}
+		return nil, &Error{File: name, Line: at, Msg: fmt.Sprintf(`the variable "config" is a %s, not a dict`, typeName(config))}
 	}
 	ex := exporter{}
 	value, err := ex.dict(dict, 0)
 	if err != nil {
-		return nil, &Error{File: name, Msg: err.Error()}
+		return nil, &Error{File: name, Line: at, Msg: err.Error()}
 	}
 	return &Result{Config: value, Lines: m.lines}, nil
+}
+
+// configLine is the line that assigns config last, or 1.
+func configLine(tree *syntax.File) int {
+	line := 1
+	syntax.Walk(tree, func(n syntax.Node) bool {
+		if a, ok := n.(*syntax.AssignStmt); ok {
+			if id, ok := a.LHS.(*syntax.Ident); ok && id.Name == "config" {
+				line = int(id.NamePos.Line)
+			}
+		}
+		return true
+	})
+	return line
 }
 
 // located finds the line of the file at which evaluation failed.
@@ -144,7 +160,12 @@ func located(name string, err error) error {
 	switch {
 	case errors.As(err, &eval):
 		out.Msg = message(eval.Msg)
-		for i := range len(eval.CallStack) {
+		innermost := 0
+		if strings.HasPrefix(eval.Msg, "function ") {
+			// Wrong arguments: the call is to blame, not the definition.
+			innermost = 1
+		}
+		for i := innermost; i < len(eval.CallStack); i++ {
 			if at := eval.CallStack.At(i).Pos; at.IsValid() && at.Filename() == name {
 				out.Line = int(at.Line)
 				break

@@ -33,7 +33,7 @@ type lexer struct {
 	pos       int
 	line      int32
 	lineStart int
-	depth     int
+	brackets  []int32 // the lines of those that are open
 	indents   []indent
 	out       []token
 }
@@ -111,7 +111,7 @@ func lex(src string, firstLine int32) []token {
 	lx := &lexer{src: src, line: firstLine, indents: []indent{{}}}
 	atLineStart := true
 	for lx.pos < len(lx.src) {
-		if atLineStart && lx.depth == 0 {
+		if atLineStart && len(lx.brackets) == 0 {
 			if !lx.indentation() {
 				continue
 			}
@@ -121,7 +121,7 @@ func lex(src string, firstLine int32) []token {
 			continue
 		}
 		if lx.src[lx.pos] == '\n' {
-			if lx.depth == 0 {
+			if len(lx.brackets) == 0 {
 				lx.emit(tokNewline, lx.pos)
 				atLineStart = true
 			}
@@ -131,8 +131,8 @@ func lex(src string, firstLine int32) []token {
 		}
 		lx.next()
 	}
-	if lx.depth > 0 {
-		fail(lx.line, "a bracket is never closed")
+	if n := len(lx.brackets); n > 0 {
+		fail(lx.brackets[n-1], "a bracket is never closed")
 	}
 	if n := len(lx.out); n > 0 && lx.out[n-1].kind != tokNewline {
 		lx.emit(tokNewline, lx.pos)
@@ -318,15 +318,15 @@ func (lx *lexer) operator(start int) {
 	lx.pos = start + size
 	switch rest[0] {
 	case '(', '[', '{':
-		lx.depth++
-		if lx.depth > maxNesting {
+		lx.brackets = append(lx.brackets, lx.line)
+		if len(lx.brackets) > maxNesting {
 			fail(lx.line, "brackets are nested more than %d deep", maxNesting)
 		}
 	case ')', ']', '}':
-		lx.depth--
-		if lx.depth < 0 {
+		if len(lx.brackets) == 0 {
 			fail(lx.line, "a closing %q has no opening bracket", rest[0])
 		}
+		lx.brackets = lx.brackets[:len(lx.brackets)-1]
 	}
 	lx.emit(tokOp, start)
 }
