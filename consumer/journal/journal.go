@@ -108,6 +108,7 @@ func Open(opt Options) (*Journal, error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
+	opt.Logger = opt.Logger.With("component", "journal")
 	if opt.Files == nil {
 		opt.Files = osFiles{}
 	}

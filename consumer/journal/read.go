@@ -15,7 +15,7 @@ import (
 
 // ReadAfter gives the blocks that follow position after, waiting for the first one: at most maxBytes of them (by
 // Block.Bytes), but at least one. They come from memory where they were just appended, else from the files. The first
-// block may begin at or below after where after lies inside it. ErrTrimmed: what follows after was archived and
+// block may begin at or below after where after lies inside it; blocks of one call may share memory. ErrTrimmed: what follows after was archived and
 // removed; ErrClosed; ErrDamaged: the files can't be read any more.
 func (j *Journal) ReadAfter(ctx context.Context, after uint64, maxBytes int) ([]*block.Block, error) {
 	for {
@@ -101,7 +101,7 @@ func (j *Journal) readFile(p *place, after uint64, maxBytes int) ([]*block.Block
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
 	defer f.Close() // read only: nothing to lose
-	buf, err := p.load(f, int64(markEvery+headBytes)+int64(max(0, maxBytes)))
+	buf, err := p.load(f, int64(markEvery+headBytes)+min(int64(max(0, maxBytes)), p.size))
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (j *Journal) identity(segs []*segment) (state, error) {
 			return st, err
 		}
 		st.archived, st.next = segs[0].first-1, segs[len(segs)-1].first
-		j.opt.Logger.Warn("journal: the stream file was missing and is rebuilt from the segments", "dir", j.opt.Dir, "stream", st.stream)
+		j.opt.Logger.Warn("the stream file was missing and is rebuilt from the segments", "dir", j.opt.Dir, "stream", st.stream)
 	}
 	return st, j.saveState(st)
 }
@@ -215,7 +215,7 @@ func (j *Journal) skipDamage(s *segment, w *window, limit, acked uint64, why str
 		return false, err
 	}
 	if r.found && r.first-1 <= j.archived {
-		j.opt.Logger.Warn("journal: passed over damage in what is archived", "file", s.path, "offset", s.size, "bytes", r.at-s.size, "reason", why)
+		j.opt.Logger.Warn("passed over damage in what is archived", "file", s.path, "offset", s.size, "bytes", r.at-s.size, "reason", why)
 		// All before is archived as well, so the segment is as if it began here.
 		s.start, s.size, s.next, s.marks = r.at, r.at, r.first, nil
 		return true, nil
@@ -231,7 +231,7 @@ func (j *Journal) skipDamage(s *segment, w *window, limit, acked uint64, why str
 // endOfLog cuts what lies behind the last record and makes sure that the rest is durable.
 func (j *Journal) endOfLog(s *segment, f File, size int64, why string) error {
 	if size > s.size {
-		j.opt.Logger.Warn("journal: cut the torn end of an append that was never acknowledged", "file", s.path,
+		j.opt.Logger.Warn("cut the torn end of an append that was never acknowledged", "file", s.path,
 			"offset", s.size, "bytes", size-s.size, "next", s.next, "reason", why)
 		if err := f.Truncate(s.size); err != nil {
 			return fmt.Errorf("cut %s: %w", s.path, err)
