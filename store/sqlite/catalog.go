@@ -243,6 +243,8 @@ func (d *DB) Plugins(ctx context.Context) (out []store.Plugin, err error) {
 
 // Metrics lists the serving metrics, by id.
 func (d *DB) Metrics(ctx context.Context) (out []store.ServedMetric, err error) {
+	seen := map[string]uint64{} // another process may have raised them
+	defer func() { d.publish(seen) }()
 	err = d.read(ctx, "list metrics", func(c *conn) error {
 		return c.each(`SELECT m.id, m.plugin, m.generation, coalesce(v.n, 0), g.metrics FROM metric m JOIN plugin p ON p.id=m.plugin AND p.serving=m.generation
 			JOIN generation g ON g.plugin=m.plugin AND g.generation=m.generation LEFT JOIN version v ON v.metric=m.id ORDER BY m.id`, func(s *sqlite.Stmt) error {
@@ -250,6 +252,7 @@ func (d *DB) Metrics(ctx context.Context) (out []store.ServedMetric, err error) 
 			if err != nil {
 				return fmt.Errorf("plugin %s: %w", s.ColumnText(1), err)
 			}
+			seen[def.ID] = uint64(s.ColumnInt64(3))
 			out = append(out, store.ServedMetric{Metric: def, Plugin: s.ColumnText(1), Generation: uint32(s.ColumnInt64(2)), Version: uint64(s.ColumnInt64(3))})
 			return nil
 		})

@@ -179,10 +179,12 @@ func (p *pager) bucket(bucket int64, list []store.Delta) error {
 
 // walk reads a large bucket in the order of the dictionary's keys.
 func (p *pager) walk(bucket int64) error {
+	skip := p.skip
+	p.skip = 0 // page has skipped the buckets before: what is left lies in the first one
 	return p.c.each("SELECT s.key, t.n FROM "+p.t.series+" s CROSS JOIN "+p.t.counts+" t ON t.k=?+s.id ORDER BY s.key LIMIT ? OFFSET ?", func(s *sqlite.Stmt) error {
 		p.rows = append(p.rows, store.Row{Time: bucket * p.t.seconds, Key: s.ColumnText(0), N: s.ColumnInt64(1)})
 		return nil
-	}, int64(store.MakeCell(bucket, 0)), p.limit-len(p.rows), p.skip)
+	}, int64(store.MakeCell(bucket, 0)), p.limit-len(p.rows), skip)
 }
 
 // Latest gives the latest values of a metric, by key.

@@ -26,3 +26,9 @@ func open(t testing.TB, o Options) *DB {
 func TestArchive(t *testing.T) { storetest.Archive(t, fresh) }
 
 func TestLedger(t *testing.T) { storetest.Ledger(t, fresh) }
+
+func TestCatalog(t *testing.T) { storetest.Catalog(t, fresh) }
+
+func TestReader(t *testing.T) { storetest.Reader(t, fresh) }
+
+func TestUpkeep(t *testing.T) { storetest.Upkeep(t, fresh) }

@@ -93,7 +93,9 @@ func (d *DB) moveHorizons(ctx context.Context, list []store.Horizon) error {
 	}
 	d.ledger.mu.Lock()
 	for key, before := range moved {
-		d.ledger.horizons[key] = max(before, d.ledger.horizons[key])
+		if old, ok := d.ledger.horizons[key]; !ok || before > old {
+			d.ledger.horizons[key] = before
+		}
 	}
 	d.ledger.mu.Unlock()
 	d.publish(raised)

@@ -42,6 +42,15 @@ type Ledgerer interface {
 	Close() error
 }
 
+// All runs every group.
+func All[E store.Store](t *testing.T, fresh Fresh[E]) {
+	t.Run("Archive", func(t *testing.T) { Archive(t, fresh) })
+	t.Run("Ledger", func(t *testing.T) { Ledger(t, fresh) })
+	t.Run("Catalog", func(t *testing.T) { Catalog(t, fresh) })
+	t.Run("Reader", func(t *testing.T) { Reader(t, fresh) })
+	t.Run("Upkeep", func(t *testing.T) { Upkeep(t, fresh) })
+}
+
 // as narrows an engine to what a group asks for, so that the cases need not be generic.
 func as[E, I any](fresh Fresh[E], narrow func(E) I) Fresh[I] {
 	return func(t testing.TB) Open[I] {
