@@ -86,7 +86,9 @@ func follow(blocks []*block.Block, at uint64) error {
 	return nil
 }
 
-// own inserts the events of a block that lie above a position and marks the ones that are ours.
+// own inserts the events of a block that lie above a position and marks the ones that are ours. A batch is of one
+// partition: where it makes a new one beside others, CrateDB 6.4.3 answers for its items in another order without
+// saying so (TestServer_BatchOfSeveralPartitions_MixesAnswers).
 func (d *DB) own(ctx context.Context, stream string, b *block.Block, above uint64, parts map[int32]bool, out *store.Archived) ([]bool, error) {
 	owned := make([]bool, b.Len())
 	if b.Upto <= above || b.Len() == 0 {
@@ -100,19 +102,31 @@ func (d *DB) own(ctx context.Context, stream string, b *block.Block, above uint6
 	if err != nil {
 		return nil, err
 	}
+	byPart, seen := map[int32][]pending{}, map[place]bool{}
+	for i := range owned {
+		if b.Seq(i) > above {
+			e := eventOf(b, i, ids[i], bodies[i])
+			if seen[place{e.part, e.id}] {
+				continue // the first of several copies is the one, whichever batch were to come first
+			}
+			seen[place{e.part, e.id}] = true
+			byPart[e.part] = append(byPart[e.part], pending{e, &owned[i]})
+			parts[e.part] = true
+		}
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
-	for i := 0; i < b.Len(); {
-		var batch []pending
-		for size := 0; i < b.Len() && len(batch) < insertEvents && size < insertBytes; i++ {
-			if b.Seq(i) > above {
-				e := eventOf(b, i, ids[i], bodies[i])
-				batch = append(batch, pending{e, &owned[i]})
-				parts[e.part] = true
-				size += len(bodies[i])
+	for _, list := range byPart {
+		for len(list) > 0 {
+			n, size := 0, 0
+			for n < min(len(list), insertEvents) && size < insertBytes {
+				size += len(list[n].body)
+				n++
 			}
+			batch := list[:n]
+			list = list[n:]
+			g.Go(func() error { return d.insert(gctx, stream, batch) })
 		}
-		g.Go(func() error { return d.insert(gctx, stream, batch) })
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
@@ -123,6 +137,12 @@ func (d *DB) own(ctx context.Context, stream string, b *block.Block, above uint6
 		}
 	}
 	return owned, nil
+}
+
+// place is an event's primary key.
+type place struct {
+	part int32
+	id   string
 }
 
 // pending is an event that is being inserted and the place for the answer whether it is ours.
@@ -214,15 +234,15 @@ func (d *DB) whose(ctx context.Context, stream string, there []pending) (gone []
 		if err != nil {
 			return nil, err
 		}
-		type place struct {
+		type owner struct {
 			ID, Stream string
 			Seq        int64
 		}
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[place])
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[owner])
 		if err != nil {
 			return nil, err
 		}
-		byID := make(map[string]place, len(found))
+		byID := make(map[string]owner, len(found))
 		for _, p := range found {
 			byID[p.ID] = p
 		}

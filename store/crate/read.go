@@ -12,6 +12,7 @@ import (
 
 const (
 	defaultRead = block.MaxEvents
+	leastRead   = block.FrameEvents
 	mostRead    = 16 * block.MaxEvents // events answered at once, however many are asked for
 )
 
@@ -32,9 +33,9 @@ func (d *DB) Read(ctx context.Context, r store.ReadRequest) ([]*block.Block, uin
 	if r.After >= uint64(to) {
 		return nil, r.After, nil
 	}
-	limit := min(r.Events, mostRead)
-	if limit <= 0 {
-		limit = defaultRead
+	limit := defaultRead
+	if r.Events > 0 {
+		limit = min(max(r.Events, leastRead), mostRead) // a few more cost nothing beside the round trips
 	}
 	var list []event
 	err = d.query(ctx, "read events", func() { list = list[:0] }, func(rows pgx.Rows) error {
