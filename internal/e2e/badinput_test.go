@@ -27,7 +27,7 @@ func TestRun_RefusesInOneSentence(t *testing.T) {
 		prepare  func(t *testing.T, s *site) (names []string)
 	}{
 		{"broken fedmsg.d", nil, func(t *testing.T, s *site) []string {
-			write(t, filepath.Join(s.conf, "zz-broken.py"), "config = {\n    'endpoints': {,\n}\n")
+			write(t, filepath.Join(s.conf, "zz-broken.py"), "config = {\n    'endpoints': {} 5,\n}\n")
 			return []string{"zz-broken.py:2"}
 		}},
 		{"no config in a file", nil, func(t *testing.T, s *site) []string {
@@ -159,7 +159,7 @@ func TestImport_BadLinesAreRefusedAndCounted(t *testing.T) {
 		}
 	}
 	d := s.start()
-	d.waitCounted(2, readyWithin)
+	d.waitCaughtUp(readyWithin)
 	if got := d.total("volume-1m", ""); got != 2 {
 		t.Errorf("%d events counted, want 2", got)
 	}

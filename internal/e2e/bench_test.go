@@ -148,7 +148,7 @@ func BenchmarkImport(b *testing.B) {
 		b.ReportMetric(events/took.Seconds(), "events/s")
 		b.ReportMetric(float64(fileSize(b, s.database()))/events, "bytes/event")
 		daemon := s.start()
-		daemon.waitCounted(events, time.Minute)
+		daemon.waitCaughtUp(time.Minute)
 		if total := daemon.total("volume-1m", ""); total != events {
 			b.Errorf("%d events counted, want %d", total, events)
 		}
@@ -272,7 +272,7 @@ func BenchmarkCachedAnswer(b *testing.B) {
 		unpin := pin(b, func(cpu int) bool { return cpu == 0 })
 		d := s.start()
 		unpin()
-		d.waitCounted(compatEvents, 30*time.Second)
+		d.waitCaughtUp(30 * time.Second)
 		unpin = pin(b, func(cpu int) bool { return cpu > 0 })
 		path := "/api/volume-by-topic-1s?rows_per_page=212&stop=1600000000"
 		_, body, err := get("http://"+d.api+path, "Accept", "application/json", "Accept-Encoding", "identity")

@@ -163,7 +163,7 @@ func TestImport_GoldenRowsEqualTheOracles(t *testing.T) {
 			s.mustRun("import", g.file)
 			s.verifyClean()
 			d := s.start()
-			d.waitCounted(g.events, 20*time.Second)
+			d.waitCaughtUp(20 * time.Second)
 			perPage := 1_000_000
 			if i == 0 {
 				perPage = 97 // many pages, the last one not full
@@ -182,7 +182,7 @@ func TestImport_TwiceCountsOnce(t *testing.T) {
 	s.mustRun("import", g.file, g.file)
 	s.mustRun("import", g.file)
 	d := s.start()
-	d.waitCounted(g.events, 20*time.Second)
+	d.waitCaughtUp(20 * time.Second)
 	g.check(t, d, 1_000_000)
 	d.stop()
 }
@@ -207,7 +207,7 @@ func TestImport_FromStandardInput(t *testing.T) {
 		t.Fatalf("import -: %v\n%s", err, out)
 	}
 	d := s.start()
-	d.waitCounted(g.events, 20*time.Second)
+	d.waitCaughtUp(20 * time.Second)
 	g.check(t, d, 1_000_000)
 	d.stop()
 }

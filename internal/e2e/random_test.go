@@ -101,7 +101,7 @@ func TestImport_RandomStreamsEqualTheOracles(t *testing.T) {
 			s := newSite(t, nil)
 			s.mustRun("import", g.file)
 			d := s.start()
-			d.waitCounted(g.events, time.Minute)
+			d.waitCaughtUp(time.Minute)
 			g.check(t, d, 10_000)
 			d.stop()
 			s.verifyClean()

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -48,7 +49,7 @@ func (d *daemon) status() (status, error) {
 	return s, json.Unmarshal([]byte(body), &s)
 }
 
-// waitCounted waits until at least this many events are owned and every plugin has counted all of them.
+// waitCounted waits until at least this many events are owned since the start and every plugin has counted all of them.
 func (d *daemon) waitCounted(events int64, within time.Duration) status {
 	d.t.Helper()
 	var s status
@@ -59,17 +60,38 @@ func (d *daemon) waitCounted(events int64, within time.Duration) status {
 		if s.Owned < events {
 			return fmt.Errorf("%d events owned", s.Owned)
 		}
-		if len(s.Plugins) == 0 {
-			return fmt.Errorf("no plugin runs")
-		}
-		for _, p := range s.Plugins {
-			if p.State != "running" || p.Lag != 0 {
-				return fmt.Errorf("plugin %s is %s and lags by %d", p.ID, p.State, p.Lag)
+		if err = s.caughtUp(); err == nil {
+			if n := d.total("volume-1m", ""); n < events {
+				err = fmt.Errorf("%d events counted", n)
 			}
 		}
-		return nil
+		return err
 	})
 	return s
+}
+
+// waitCaughtUp waits until every plugin has counted all that is archived.
+func (d *daemon) waitCaughtUp(within time.Duration) {
+	d.t.Helper()
+	d.waitFor(within, "plugins caught up", func() error {
+		s, err := d.status()
+		if err != nil {
+			return err
+		}
+		return s.caughtUp()
+	})
+}
+
+func (s status) caughtUp() error {
+	if len(s.Plugins) == 0 {
+		return errors.New("no plugin runs")
+	}
+	for _, p := range s.Plugins {
+		if p.State != "running" || p.Lag != 0 {
+			return fmt.Errorf("plugin %s is %s and lags by %d", p.ID, p.State, p.Lag)
+		}
+	}
+	return nil
 }
 
 // nextLink finds the address of the next page in a Link header.
