@@ -17,6 +17,7 @@ type fedmsgType int
 const (
 	keyText   fedmsgType = iota // None or str
 	keyList                     // None or list
+	keyTexts                    // None, str or list
 	keyDict                     // None or dict
 	keyBool                     // bool, or the text true or false
 	keyCount                    // what int() takes, not negative
@@ -35,9 +36,12 @@ func fedmsgKeys() map[string]fedmsgType {
 			keys[n] = t
 		}
 	}
-	add(keyText, "topic_prefix", "environment", "relay_inbound", "crypto_backend", "ssldir", "crl_location", "crl_cache",
+	add(keyText, "topic_prefix", "environment", "crypto_backend", "ssldir", "crl_location", "crl_cache",
 		"ca_cert_location", "ca_cert_cache", "irc_default_color", "irc_method", "stomp_uri", "stomp_user", "stomp_pass",
 		"stomp_ssl_crt", "stomp_ssl_key", "datagrepper_url", "name")
+	// The validator wants a str, but the publisher takes a list as well, and
+	// Fedora's own files have one.
+	add(keyTexts, "relay_inbound")
 	add(keyDict, "certnames", "routing_policy", "irc_color_lookup", "logging")
 	add(keyBool, "print_config", "zmq_enabled", "zmq_strict", "sign_messages", "validate_signatures", "routing_nitpicky", "active", "skip_last_message")
 	add(keyCount, "io_threads", "timeout", "high_water_mark", "zmq_linger", "zmq_tcp_keepalive", "zmq_tcp_keepalive_cnt",
@@ -107,6 +111,12 @@ func (t fedmsgType) validate(v any) (any, error) {
 		_, is := v.([]any)
 		if ok = ok || is; !ok {
 			return nil, fmt.Errorf("must be a list or None, not %s", describe(v))
+		}
+	case keyTexts:
+		_, isList := v.([]any)
+		_, isText := v.(string)
+		if ok = ok || isList || isText; !ok {
+			return nil, fmt.Errorf("must be a str, a list or None, not %s", describe(v))
 		}
 	case keyDict:
 		_, is := v.(map[string]any)
