@@ -24,7 +24,8 @@ func canonicalOf(body string) string {
 
 func TestCanonical(t *testing.T) {
 	for in, want := range map[string]string{
-		` { "b" : 1 , "a" : [ true , false , null ] } `:    `{"a":[true,false,null],"b":1}`,
+		` { "b" : 1 , "a" : [ true , false , null ] } `: `{"a":[true,false,null],"b":1}`,
+		`{"a":1,"a":2}`: `{"a":2}`,
 		`{"b":{"d":1,"c":2},"a":{},"b":{"z":[],"y":0}}`:    `{"a":{},"b":{"y":0,"z":[]}}`,
 		`[-0,-0.0,0.0,1,1.0,1e2,1E-5,0.0001,1e16,1e15]`:    `[0,-0.0,0.0,1,1.0,100.0,1e-05,0.0001,1e+16,1000000000000000.0]`,
 		`[1e999,-1e999,1e-999,123456789012345678901234.5]`: `[Infinity,-Infinity,0.0,1.2345678901234569e+23]`,

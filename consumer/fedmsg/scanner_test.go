@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/statscache/statscache/internal/block"
 )
@@ -280,5 +281,39 @@ func TestFrames(t *testing.T) {
 		if string(topic) != c.topic || string(body) != c.body || reason != c.want {
 			t.Errorf("%q: %q %q %q", c.frames, topic, body, reason)
 		}
+	}
+}
+
+func TestScan_EveryByteAtEveryPlaceOfAString(t *testing.T) {
+	s := NewScanner(Limits{})
+	var ev block.Event
+	for c := range 256 {
+		for at := range 24 {
+			for _, fill := range []string{"x", "\u00e9", "\u007f", "!", " "} { // beside each kind of neighbour
+				body := []byte(`{"topic":"t","x":"` + strings.Repeat(fill, 24) + `"}`)
+				body[18+at] = byte(c)
+				want := Accepted
+				if !utf8.Valid(body) {
+					want = EncodingReason
+				} else if !json.Valid(body) {
+					want = JSONReason
+				}
+				if got := s.Scan(nil, body, received, &ev); got != want {
+					t.Fatalf("%q: %q, want %q", body, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestScan_MemoryDoesNotGrowFromMessageToMessage(t *testing.T) {
+	s := NewScanner(Limits{})
+	var ev block.Event
+	body := []byte(`{"topic":"\u0061","headers":{"fedora_messaging_user_\u0061":1}}`)
+	if n := testing.AllocsPerRun(1000, func() { s.Scan(nil, body, received, &ev) }); n > 5 {
+		t.Errorf("%v allocations a message", n)
+	}
+	if cap(s.scratch) > 4096 || cap(s.canon.out) > 4096 {
+		t.Errorf("%d and %d bytes kept", cap(s.scratch), cap(s.canon.out))
 	}
 }

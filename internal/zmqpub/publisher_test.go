@@ -259,3 +259,26 @@ func BenchmarkPublish(b *testing.B) {
 	cancel()
 	<-done
 }
+
+func TestPublisher_AnswersPingsWithTheirContext(t *testing.T) {
+	p := listen(t, Options{})
+	c, err := net.Dial("tcp", p.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	greeting := make([]byte, 64)
+	greeting[0], greeting[9], greeting[10], greeting[11] = 0xff, 0x7f, 3, 1
+	copy(greeting[12:], "NULL")
+	io.WriteString(c, string(greeting)+"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"+"\x04\x09\x04PING\x00\x1eab")
+	var got strings.Builder
+	for one := make([]byte, 1); !strings.HasSuffix(got.String(), "\x04\x07\x04PONGab"); {
+		if _, err := io.ReadFull(c, one); err != nil {
+			t.Fatalf("after %q: %v", got.String(), err)
+		}
+		got.Write(one)
+	}
+}
