@@ -141,10 +141,10 @@ func baseURL(raw string) (string, error) {
 		return "", nil
 	}
 	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || !plainHost(u.Host) || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", fmt.Errorf("api: base URL %q is not an http or https address without query", raw)
 	}
-	return strings.TrimRight(raw, "/"), nil
+	return strings.TrimRight(u.String(), "/"), nil
 }
 
 // Handler is the public face. It is the Server itself.

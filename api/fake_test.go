@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/statscache/statscache/store"
 )
 
@@ -290,6 +292,20 @@ func get(s http.Handler, method, target string, headers ...string) *httptest.Res
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	return w
+}
+
+// counted reads a counter.
+func counted(t testing.TB, c prometheus.Counter) float64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	if err := reg.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families[0].Metric[0].GetCounter().GetValue()
 }
 
 var errTest = errors.New("secret detail of the test")

@@ -99,7 +99,7 @@ func (s *Server) indexHandler(c echo.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		return slices.Clone(d.names), nil
+		return append([]string{}, d.names...), nil
 	})
 }
 

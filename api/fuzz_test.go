@@ -1,0 +1,82 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func FuzzQuery(f *testing.F) {
+	for _, q := range []string{
+		"", "page=2&rows_per_page=3", "order=asc&start=1524700000.5&stop=1e9", "limit=0", "callback=a.b", "callback=alert(1)//",
+		"page=99999999999999999999", "start=nan", "a=%zz", "&&=&=1", "stop=-62135596800", "callback=%E2%80%A8", "page=4611686018427387904&rows_per_page=2",
+	} {
+		f.Add(q, "application/json", "br")
+	}
+	f.Add("", "text/csv;q=0.9, application/json;q=0.5", "gzip;q=1, *;q=0")
+	f.Add("callback=cb", ";;,/,*/*;q=x", ",,;")
+	s := newTestServer(f, Options{Store: compatStore(f)})
+	f.Fuzz(func(t *testing.T, query, accept, encoding string) {
+		for _, path := range []string{"/api/volume-by-category-1s", "/api/" + releng, "/api/"} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.URL.RawQuery = query
+			r.RequestURI = path + "?" + query
+			r.Header.Set("Accept", accept)
+			r.Header.Set("Accept-Encoding", encoding)
+			var first *httptest.ResponseRecorder
+			for range 2 {
+				w := httptest.NewRecorder()
+				s.ServeHTTP(w, r)
+				checkAnswer(t, w)
+				if first == nil {
+					first = w
+				}
+				if w.Code != first.Code || w.Body.String() != first.Body.String() || w.Header().Get("Link") != first.Header().Get("Link") {
+					t.Fatalf("asked again it answers otherwise: %v and %v", first, w)
+				}
+			}
+		}
+	})
+}
+
+// checkAnswer holds for every answer, whatever was asked.
+func checkAnswer(t *testing.T, w *httptest.ResponseRecorder) {
+	t.Helper()
+	switch w.Code {
+	case http.StatusOK, http.StatusBadRequest, http.StatusNotAcceptable, http.StatusRequestURITooLong:
+	default:
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	for _, v := range w.Header() {
+		if strings.ContainsAny(strings.Join(v, ""), "\r\n\x00") {
+			t.Fatalf("a header with a line end: %q", v)
+		}
+	}
+	for l := range strings.SplitSeq(w.Header().Get("Link"), ", ") {
+		if l == "" {
+			continue
+		}
+		target, rel, ok := strings.Cut(strings.TrimPrefix(l, "<"), ">; ")
+		if _, err := url.Parse(target); !ok || err != nil || (rel != `rel="next"` && rel != `rel="previous"`) {
+			t.Fatalf("link %q", l)
+		}
+	}
+	if w.Header().Get("Content-Encoding") != "" {
+		return
+	}
+	body := w.Body.String()
+	switch ct, _, _ := strings.Cut(w.Header().Get("Content-Type"), ";"); ct {
+	case "application/json", "application/problem+json":
+		if !json.Valid([]byte(body)) {
+			t.Fatalf("not JSON: %s", body)
+		}
+	case "application/javascript":
+		name, rest, ok := strings.Cut(strings.TrimPrefix(body, "/**/"), "(")
+		if !ok || !isCallback(name) || !json.Valid([]byte(strings.TrimSuffix(rest, ")"))) {
+			t.Fatalf("not a call: %s", body)
+		}
+	}
+}
