@@ -56,7 +56,14 @@ for line in sys.stdin:
 
 func startPublisher(t *testing.T, python, address string, heartbeat time.Duration) *publisher {
 	t.Helper()
-	cmd := exec.Command(python, "-c", publisherScript, "tcp://"+address, fmt.Sprint(heartbeat.Milliseconds()))
+	p := attach(t, exec.Command(python, "-c", publisherScript, "tcp://"+address, fmt.Sprint(heartbeat.Milliseconds())))
+	p.answer("bound")
+	return p
+}
+
+// attach starts a publisher's process and ends it with the test.
+func attach(t *testing.T, cmd *exec.Cmd) *publisher {
+	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +84,6 @@ func startPublisher(t *testing.T, python, address string, heartbeat time.Duratio
 			t.Logf("publisher: %s", errors.String())
 		}
 	})
-	p.answer("bound")
 	return p
 }
 
