@@ -173,7 +173,7 @@ func intervals(names ...string) []time.Duration {
 // originalMetrics are those of the original's plugins.
 func originalMetrics() []store.Metric {
 	dim := func(name string) []store.Dimension { return []store.Dimension{{Name: name}} }
-	return []store.Metric{
+	list := []store.Metric{
 		{ID: "volume", Name: "Volume", Intervals: intervals("1s", "5s", "1m")},
 		{ID: "volume-by-category", Name: "Volume by category", Dimensions: dim("category"), Intervals: intervals("1s", "15s", "1m", "1h", "1d")},
 		{ID: "number-of-contribution-to-pagure.io", Intervals: intervals("1d")},
@@ -181,6 +181,12 @@ func originalMetrics() []store.Metric {
 		{ID: "number-of-contribution-per-project-to-pagure.io", Dimensions: dim("project"), Intervals: intervals("1d")},
 		{ID: releng, Kind: store.Latest, Dimensions: []store.Dimension{{Name: "category"}, {Name: "category_constraint"}}},
 	}
+	for i := range list {
+		if list[i].Kind == "" {
+			list[i].Kind = store.Counter
+		}
+	}
+	return list
 }
 
 // compatStore holds the numbers of the events that the original was asked about.
