@@ -10,6 +10,8 @@ package storetest
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -85,8 +87,8 @@ func noError(t testing.TB, err error) {
 
 // cases runs each case on an empty database.
 func cases[E any](t *testing.T, fresh Fresh[E], list map[string]func(*testing.T, Open[E])) {
-	for name, f := range list {
-		t.Run(name, func(t *testing.T) { f(t, fresh(t)) })
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		t.Run(name, func(t *testing.T) { list[name](t, fresh(t)) })
 	}
 }
 
