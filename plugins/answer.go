@@ -35,24 +35,8 @@ type addition struct {
 	n      int64
 }
 
-// names is the dictionary of one result.
-type names struct {
-	list  []string
-	index map[string]uint32
-}
-
-func (d *names) of(s string) uint32 {
-	if i, ok := d.index[s]; ok {
-		return i
-	}
-	i := uint32(len(d.list))
-	d.list = append(d.list, s)
-	d.index[s] = i
-	return i
-}
-
 func newAnswerer(p *Plugin) *answerer {
-	a := &answerer{p: p, names: &names{index: map[string]uint32{}}}
+	a := &answerer{p: p, names: newNames()}
 	for i := range p.Counters {
 		a.tally = append(a.tally, newTally(&p.Counters[i]))
 		a.add = append(a.add, a.adder(i))
@@ -101,9 +85,7 @@ func (a *answerer) answer(b *pb.Batch) (*pb.Result, error) {
 	if err := checkBatch(b); err != nil {
 		return nil, err
 	}
-	a.names.list = []string{""}
-	clear(a.names.index)
-	a.names.index[""] = 0
+	a.names.reset()
 	result := &pb.Result{BatchId: b.Id}
 	var now int64
 	users, packages := b.Users, b.Packages

@@ -32,7 +32,8 @@ type memory struct {
 	dead     []store.StreamDeadLetter
 	fail     error // of every call, while set
 	commits  int
-	shortest int // events per read, 0 for all
+	shortest int  // blocks per read, 0 for all
+	blind    bool // commits are not added up
 }
 
 type row struct {
@@ -256,6 +257,9 @@ func (c *memoryCheckpoint) Commit(_ context.Context, x *store.Commit) error {
 		return nil
 	}
 	for _, d := range x.Counters {
+		if m.blind {
+			break
+		}
 		if !slices.IsSortedFunc(d.Cells, func(a, b store.Delta) int { return int(min(1, max(-1, int64(a.Cell-b.Cell)))) }) {
 			return errors.New("cells are not sorted")
 		}

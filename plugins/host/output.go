@@ -70,7 +70,7 @@ func (o *output) line(stream string, text []byte) {
 func (o *output) last() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return strings.Join(o.tail, "\n")
+	return strings.Join(o.tail, "; ")
 }
 
 // flush reports what was held back.

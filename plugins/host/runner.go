@@ -176,7 +176,7 @@ func (r *Runner) work(ctx context.Context, session *Session) (answered bool, err
 		surveyErr = r.survey(inner, batches, &feeders)
 	})
 	p := &pump{
-		session: session, def: r.def, deadline: r.deadline(), source: batches, most: r.host.Limits.Window, window: r.window,
+		session: session, def: r.def, deadline: r.def.limit(r.host.Limits), source: batches, most: r.host.Limits.Window, window: r.window,
 		answered: func(b *batch, result *pb.Result) error {
 			if result != nil && !answered {
 				answered = true
@@ -202,13 +202,6 @@ func (r *Runner) window() int {
 		}
 	}
 	return r.host.Limits.Window
-}
-
-func (r *Runner) deadline() time.Duration {
-	if d := r.def.deadline; d > 0 {
-		return min(d, r.host.Limits.MaxDeadline)
-	}
-	return r.host.Limits.Deadline
 }
 
 // stop ends the runner for good from the side of the store.

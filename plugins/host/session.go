@@ -125,6 +125,9 @@ func (s *Session) Describe(ctx context.Context) (*pb.Manifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	m, err := s.plugin.Describe(ctx, &pb.DescribeRequest{})
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer in %v", s.timeout)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("describe: %w", s.explain(err))
 	}
@@ -220,6 +223,9 @@ func (s *Session) explain(err error) error {
 			}
 		case <-time.After(100 * time.Millisecond):
 		}
+	}
+	if text := err.Error(); strings.Contains(text, "\n") { // go-plugin's own are whole paragraphs
+		err = errors.New(strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }), "; "))
 	}
 	if last := s.process.out.last(); last != "" && !strings.Contains(err.Error(), last) {
 		err = fmt.Errorf("%w; it printed: %s", err, last)
