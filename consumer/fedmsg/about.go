@@ -29,7 +29,7 @@ func (s *Scanner) about(body []byte, ev *block.Event) Reason {
 			ev.Packages = append(ev.Packages, pkg)
 		}
 	}
-	ev.Users, ev.Packages = s.distinct(ev.Users), s.distinct(ev.Packages)
+	ev.Users, ev.Packages = distinct(ev.Users), distinct(ev.Packages)
 	for _, names := range [2][][]byte{ev.Users, ev.Packages} {
 		for _, name := range names {
 			if len(name) > MaxNameBytes {
@@ -41,7 +41,7 @@ func (s *Scanner) about(body []byte, ev *block.Event) Reason {
 }
 
 // distinct keeps the first of equal names, in place.
-func (s *Scanner) distinct(names [][]byte) [][]byte {
+func distinct(names [][]byte) [][]byte {
 	if len(names) < 2 {
 		return names
 	}
@@ -58,13 +58,10 @@ func (s *Scanner) distinct(names [][]byte) [][]byte {
 		}
 		return kept
 	}
-	if s.names == nil {
-		s.names = map[string]struct{}{}
-	}
-	clear(s.names)
+	seen := make(map[string]struct{}, len(names)) // rare: not kept for the next message
 	for _, name := range names {
-		if _, ok := s.names[string(name)]; !ok {
-			s.names[string(name)] = struct{}{}
+		if _, ok := seen[string(name)]; !ok {
+			seen[string(name)] = struct{}{}
 			kept = append(kept, name)
 		}
 	}

@@ -261,12 +261,22 @@ func (c *canon) text(raw []byte) {
 
 // plain writes text without escapes.
 func (c *canon) plain(text []byte) {
-	for i := 0; i < len(text); {
-		r, n := utf8.DecodeRune(text[i:])
-		c.char(r)
-		i += n
+	for len(text) > 0 {
+		n := 0
+		for n < len(text) && isPlain(text[n]) {
+			n++
+		}
+		c.out = append(c.out, text[:n]...)
+		if text = text[n:]; len(text) > 0 {
+			r, size := utf8.DecodeRune(text)
+			c.char(r)
+			text = text[size:]
+		}
 	}
 }
+
+// isPlain says whether a byte stands for itself.
+func isPlain(b byte) bool { return b >= 0x20 && b < 0x7f && b != '"' && b != '\\' }
 
 func (c *canon) char(r rune) {
 	switch {

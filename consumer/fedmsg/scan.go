@@ -21,7 +21,7 @@ type pass struct {
 	found   fields
 }
 
-func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
+func isSpace(c byte) bool { return c <= ' ' && (c == ' ' || c == '\n' || c == '\t' || c == '\r') }
 
 func isDigit(c byte) bool { return c-'0' < 10 }
 

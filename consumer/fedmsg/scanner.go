@@ -57,7 +57,6 @@ type Scanner struct {
 	scratch []byte // texts whose escapes were undone
 	canon   canon
 	id      [len(hashedIDPrefix) + hashedIDDigits]byte
-	names   map[string]struct{} // for telling apart very many names of one message
 	detail  string
 }
 

@@ -48,7 +48,7 @@ const (
 // Options say what to receive, and how. Zero values work but for Endpoints and Sink.
 type Options struct {
 	Endpoints []Endpoint
-	Topics    []string // prefixes to subscribe to; everything where there are none
+	Topics    []string // prefixes to subscribe to (fedmsg.Prefix of each filter); everything where there are none
 
 	// MaxMessageBytes is what the sink takes; what is more than twice as large breaks the connection instead. In
 	// between the sink refuses the message and the connection lives on.
