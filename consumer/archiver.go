@@ -29,11 +29,16 @@ type journalReader interface {
 	Trim(to uint64) error
 }
 
+// archiveWriter is what the archiver needs of a store.
+type archiveWriter interface {
+	Archive(ctx context.Context, stream string, blocks []*block.Block) ([]store.Archived, error)
+}
+
 // archiver moves events from the inbox to the archive and tells the feed. It trims the inbox at archived_to and
 // nowhere else, after the store has said that everything up to there is durable.
 type archiver struct {
 	journal journalReader
-	archive store.Archive
+	archive archiveWriter
 	stream  string
 	feed    *feed
 	metrics *metrics

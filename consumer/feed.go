@@ -21,10 +21,16 @@ const (
 	readEvents = 8 * block.MaxEvents
 )
 
+// archiveReader is what feed needs of a store.
+type archiveReader interface {
+	Streams(ctx context.Context) ([]store.Stream, error)
+	Read(ctx context.Context, r store.ReadRequest) (blocks []*block.Block, upto uint64, err error)
+}
+
 // feed hands archived events to plugins, in the order of a stream: what was just archived from memory, the rest read
 // back. It is the one way that live, lagging, restarted and new plugins get their events.
 type feed struct {
-	archive store.Archive
+	archive archiveReader
 	stream  string // the live one
 
 	mu      sync.Mutex
@@ -35,7 +41,7 @@ type feed struct {
 	changed chan struct{} // closed when end moves
 }
 
-func newFeed(archive store.Archive, stream string, archivedTo uint64) *feed {
+func newFeed(archive archiveReader, stream string, archivedTo uint64) *feed {
 	return &feed{archive: archive, stream: stream, start: archivedTo, end: archivedTo, changed: make(chan struct{})}
 }
 

@@ -1,0 +1,104 @@
+package consumer
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+func readAll(t *testing.T, r *lineReader) (lines []string, numbers []int) {
+	t.Helper()
+	for {
+		first, messages, err := r.next(context.Background())
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range messages {
+			if len(m[0]) > 0 {
+				lines, numbers = append(lines, string(m[0])), append(numbers, first+i)
+			}
+		}
+	}
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	return lines, numbers
+}
+
+func TestLines_NumbersSurviveEmptyLinesAndLastLineNeedsNoEnd(t *testing.T) {
+	r, err := openLines("-", strings.NewReader("one\r\n\n  \ntwo\nthree"), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, numbers := readAll(t, r)
+	if !slices.Equal(lines, []string{"one", "two", "three"}) || !slices.Equal(numbers, []int{1, 4, 5}) {
+		t.Fatalf("%q at %v", lines, numbers)
+	}
+}
+
+func TestLines_TooLongOnesAreTold(t *testing.T) {
+	long := strings.Repeat("x", 3<<20)
+	r, err := openLines("-", strings.NewReader("a\n"+long+"\nb\n"+long), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	r.tooLong = func(line, size int) { told = append(told, fmt.Sprint(line, " ", size)) }
+	lines, numbers := readAll(t, r)
+	if !slices.Equal(lines, []string{"a", "b"}) || !slices.Equal(numbers, []int{1, 3}) {
+		t.Fatalf("%q at %v", lines, numbers)
+	}
+	if want := []string{fmt.Sprint(2, " ", len(long)+1), fmt.Sprint(4, " ", len(long))}; !slices.Equal(told, want) {
+		t.Fatalf("told %v, want %v", told, want)
+	}
+}
+
+func TestLines_CompressedFiles(t *testing.T) {
+	var want []string
+	for i := range 1000 {
+		want = append(want, fmt.Sprintf(`{"n":%d}`, i))
+	}
+	text := []byte(strings.Join(want, "\n") + "\n")
+	dir := t.TempDir()
+	var gz bytes.Buffer
+	w := gzip.NewWriter(&gz)
+	if _, err := w.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"a.jsonl": text, "a.jsonl.gz": gz.Bytes(), "a.jsonl.zst": z.EncodeAll(text, nil)} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := openLines(path, nil, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines, _ := readAll(t, r); !slices.Equal(lines, want) {
+			t.Fatalf("%s: %d lines differ", name, len(lines))
+		}
+	}
+	if _, err := openLines(filepath.Join(dir, "none"), nil, 100); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Fatalf("a file that isn't there: %v", err)
+	}
+}
