@@ -171,18 +171,18 @@ func (a *archive) add(c *conn, s *stream, b *block.Block) (store.Archived, error
 		}
 	}
 	s.archivedTo = max(s.archivedTo, b.Upto)
-	return r, nil
+	return r, a.sealFull(c)
 }
 
 // keep stores a block of owned events: small ones in hot, where they wait to be merged.
 func (a *archive) keep(c *conn, s *stream, b *block.Block) error {
 	q := &s.hot[laneOf(b)]
-	if q.events > 0 && (q.events+b.Len() > block.MaxEvents || q.bytes+b.BodyBytes > block.MaxBytes || a.d.now().Sub(q.since) > hotAge) {
+	if q.events > 0 && (q.events+b.Len() > 2*a.d.o.smallEvents || q.bytes+b.BodyBytes > block.MaxBytes || a.d.now().Sub(q.since) > hotAge) {
 		if err := a.mergeHot(c, s, laneOf(b)); err != nil {
 			return err
 		}
 	}
-	if q.events == 0 && (b.Len() >= smallEvents || b.BodyBytes >= smallBytes) {
+	if q.events == 0 && (b.Len() >= a.d.o.smallEvents || b.BodyBytes >= smallBytes) {
 		return a.store(c, s, b)
 	}
 	a.buf = b.Append(a.buf[:0])
@@ -260,14 +260,7 @@ func (a *archive) store(c *conn, s *stream, b *block.Block) error {
 	if err := a.put.tailid.put(id, a.buf); err != nil {
 		return err
 	}
-	l := a.lanes[laneOf(b)]
-	if err := l.add(c, a.names, id, b, hashes); err != nil {
-		return err
-	}
-	if len(l.blocks) == segmentBlocks {
-		return a.seal(c, l)
-	}
-	return nil
+	return a.lanes[laneOf(b)].add(c, a.names, id, b, hashes)
 }
 
 // hashesOf gives a block's hashes; a block that was stored without them is hashed again.

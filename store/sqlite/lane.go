@@ -97,6 +97,19 @@ func eachName(b *block.Block, i int, f func(k kind, name uint32) error) error {
 	return nil
 }
 
+// sealFull seals the lanes that might not hold what comes next: archiving one block adds up to two, itself and what
+// waited in hot before it. It must not run in between, for the hashes of a block on its way are in known alone.
+func (a *archive) sealFull(c *conn) error {
+	for _, l := range a.lanes {
+		if len(l.blocks) >= a.d.o.segmentBlocks-1 {
+			if err := a.seal(c, l); err != nil {
+				return fmt.Errorf("seal segment %d: %w", a.nextSeg, err)
+			}
+		}
+	}
+	return nil
+}
+
 // seal writes the open segment's indexes and starts the next one.
 func (a *archive) seal(c *conn, l *lane) error {
 	id := a.nextSeg
@@ -262,6 +275,7 @@ func (a *archive) loadTail(c *conn) error {
 		}
 		if d == nil { // retention has removed the block; its place in the segment stays
 			l.blocks, l.hashes = append(l.blocks, r.id), append(l.hashes, r.hashes)
+			l.untimed = true // it may have held some
 			continue
 		}
 		b, err := block.DecodeHeader(d, nil)

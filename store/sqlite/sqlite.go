@@ -7,6 +7,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type Options struct {
 	Logger     *slog.Logger     // nil discards
 	Now        func() time.Time // nil is time.Now
 	CacheBytes int              // page cache of all connections together; 0 for 48 MiB
+
+	segmentBlocks, smallEvents int // tests make segments and small blocks smaller
 }
 
 // DB is an open store. All its methods may be called from any goroutine.
@@ -77,6 +80,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if d.o.CacheBytes <= 0 {
 		d.o.CacheBytes = defaultCache
 	}
+	d.o.segmentBlocks, d.o.smallEvents = cmp.Or(o.segmentBlocks, segmentBlocks), cmp.Or(o.smallEvents, smallEvents)
 	d.base, d.cancel = context.WithCancel(context.Background())
 	d.ledger = newLedger()
 	d.versions.Store(&map[string]*atomic.Uint64{})
@@ -273,9 +277,9 @@ func (d *DB) catchUp(c *conn) error {
 
 // read runs f in one read transaction: it sees whole commits only, all of one moment.
 func (d *DB) read(ctx context.Context, op string, f func(c *conn) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(d.base, cancel)()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(d.base, func() { cancel(errClosed) })()
 	if d.base.Err() != nil {
 		return fmt.Errorf("%s: %w", op, errClosed)
 	}
@@ -283,7 +287,7 @@ func (d *DB) read(ctx context.Context, op string, f func(c *conn) error) error {
 	select {
 	case c = <-d.readers:
 	case <-ctx.Done():
-		return fmt.Errorf("%s: %w", op, ctx.Err())
+		return fmt.Errorf("%s: %w", op, context.Cause(ctx))
 	}
 	err := d.readOn(ctx, &c, f)
 	d.readers <- c
@@ -317,7 +321,7 @@ func (d *DB) readOn(ctx context.Context, c **conn, f func(c *conn) error) (err e
 // explain gives an error the meaning that callers test for.
 func explain(ctx context.Context, err error) error {
 	if code := sqlite.ErrCode(err); code.ToPrimary() == sqlite.ResultInterrupt && ctx.Err() != nil {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	if unavailable(err) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)

@@ -245,6 +245,9 @@ func (a *archive) mergeOld(c *conn, before int64) error {
 				if err := a.mergeHot(c, s, lane); err != nil {
 					return err
 				}
+				if err := a.sealFull(c); err != nil {
+					return err
+				}
 			}
 		}
 	}
