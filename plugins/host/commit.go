@@ -31,7 +31,7 @@ func (l *lane) commits(ctx context.Context) {
 		start := time.Now()
 		if err := l.commit(ctx, &s); err != nil {
 			if ctx.Err() == nil {
-				l.runner.stop(err)
+				l.fail(err)
 			}
 			return
 		}
@@ -96,6 +96,30 @@ func (l *lane) commit(ctx context.Context, s *sorter) error {
 	l.runner.advance(l.stream, to)
 	return nil
 }
+
+// fail notes that commits are at an end: what is answered but not committed must be computed again, for its series
+// numbers may mean something else by now.
+func (l *lane) fail(err error) {
+	l.mu.Lock()
+	l.err = &laneFailure{err}
+	l.mu.Unlock()
+	if errors.Is(err, store.ErrFenced) {
+		l.runner.abort(err)
+	}
+}
+
+// failed gives the error that ended the commits.
+func (l *lane) failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// laneFailure is an error of the store that waiting does not mend.
+type laneFailure struct{ err error }
+
+func (f *laneFailure) Error() string { return f.err.Error() }
+func (f *laneFailure) Unwrap() error { return f.err }
 
 // lastCommit saves having the answered part computed again by the next host. That it may fail loses nothing.
 func (l *lane) lastCommit(ctx context.Context, s *sorter) {

@@ -31,6 +31,7 @@ type memory struct {
 	puts     map[putRow]store.Put
 	dead     []store.StreamDeadLetter
 	fail     error // of every call, while set
+	odd      error // of the next commit, which is applied nevertheless
 	commits  int
 	shortest int  // blocks per read, 0 for all
 	blind    bool // commits are not added up
@@ -281,7 +282,9 @@ func (c *memoryCheckpoint) Commit(_ context.Context, x *store.Commit) error {
 	}
 	m.pos[c.key] = x.To
 	m.commits++
-	return nil
+	odd := m.odd
+	m.odd = nil
+	return odd
 }
 
 func (c *memoryCheckpoint) Close() error { return nil }

@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -347,6 +348,32 @@ func TestLane_StoreUnavailable_KeepsEverythingAndPausesFeeding(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 	sameRows(t, m.counters, brute("volume", 1, blocks, nil))
+}
+
+func TestLane_CommitFailsOddly_StartsOverFromWhatIsCommitted(t *testing.T) {
+	blocks := sample(rand.New(rand.NewPCG(8, 9)), 10, 100)
+	m := newMemory()
+	m.shortest = 1
+	for i, b := range blocks {
+		m.add("s", b)
+		m.mu.Lock()
+		m.odd = map[bool]error{true: errors.New("connection reset")}[i%4 == 1]
+		m.mu.Unlock()
+		if i == 0 {
+			h, stop := runHost(t, Options{Programs: []Program{program(t, "volume")}, Store: m, Feed: feedOf{m}, Limits: quick()})
+			defer func() {
+				waitCaughtUp(t, h, m.ends())
+				until(t, func() bool { return h.Plugins()[0].State == Running })
+				s := h.Plugins()[0]
+				stop()
+				if s.Restarts == 0 || s.Error != "" || len(m.dead) > 0 {
+					t.Errorf("status %+v", s)
+				}
+				sameRows(t, m.counters, brute("volume", 1, blocks, nil))
+			}()
+		}
+		until(t, func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.odd == nil })
+	}
 }
 
 func TestLane_Fenced_StopsWithAnError(t *testing.T) {

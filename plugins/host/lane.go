@@ -29,6 +29,7 @@ type lane struct {
 	acked  uint64 // answered up to here
 	bisect *bisect
 	room   chan struct{} // closed when the accumulator is emptied
+	err    error         // why there are no more commits
 
 	changed chan struct{} // there is something to commit
 	moved   chan struct{} // nothing but the position has changed

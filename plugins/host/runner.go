@@ -88,6 +88,10 @@ func (r *Runner) run(ctx context.Context) {
 		if answered {
 			poison = 0
 		}
+		if r.anyFailed() { // its lanes start over from what is committed
+			r.closeLanes()
+			r.def = nil
+		}
 		var f *fault
 		var no *refusal
 		switch {
@@ -97,7 +101,7 @@ func (r *Runner) run(ctx context.Context) {
 		case errors.Is(err, store.ErrFenced):
 			r.refuse(err)
 			return
-		case errors.As(err, &f) && f.blamed != nil:
+		case errors.As(err, &f) && f.blamed != nil && r.def != nil:
 			failures = 0
 			if f.blamed.lane.blame(ctx, f.blamed, f.err) {
 				poison++
@@ -204,8 +208,9 @@ func (r *Runner) window() int {
 	return r.host.Limits.Window
 }
 
-// stop ends the runner for good from the side of the store.
-func (r *Runner) stop(err error) { r.abort(err) }
+func (r *Runner) anyFailed() bool {
+	return slices.ContainsFunc(r.open(), func(l *lane) bool { return l.failed() != nil })
+}
 
 // restart notes that a process ended and another one will be started.
 func (r *Runner) restart(err error) {
@@ -234,10 +239,13 @@ func (r *Runner) setPID(pid int) {
 	r.shown.PID = pid
 }
 
+// clearError forgets an error once things go on: what stopped the plugin stays until it is started again.
 func (r *Runner) clearError() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.shown.Error = ""
+	if s := r.shown.State; s == CatchingUp || s == Running {
+		r.shown.Error = ""
+	}
 }
 
 func (r *Runner) id() string {

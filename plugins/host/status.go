@@ -87,6 +87,7 @@ func (r *Runner) settle() {
 	case state == Starting || state == BackingOff || state == Quarantined || state == Disabled:
 	case state == CatchingUp && lag < lagCaughtUp && !building:
 		r.enter(Running, nil)
+		r.clearError()
 	case state == Running && lag > lagBehind:
 		r.enter(CatchingUp, nil)
 	}
@@ -120,6 +121,7 @@ func (r *Runner) advance(stream string, to uint64) {
 	r.mu.Lock()
 	r.positions[stream] = to
 	r.mu.Unlock()
+	r.clearError()
 	r.settle()
 	r.host.progress.notify()
 }

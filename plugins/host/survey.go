@@ -83,6 +83,11 @@ func (r *Runner) survey(ctx context.Context, to chan<- *batch, feeders *sync.Wai
 	fed := map[string]bool{}
 	for {
 		reached, err := r.look(ctx)
+		for _, l := range r.open() {
+			if failed := l.failed(); failed != nil {
+				return failed
+			}
+		}
 		if err == nil {
 			err = r.feedAll(ctx, to, feeders, fed)
 		}
