@@ -250,7 +250,12 @@ func (c *crash) survived(s *site) archive {
 	return a
 }
 
-// report holds the run to its purpose: kills that meet nothing prove nothing.
+// enough says when a run may end. Kills that meet nothing prove nothing, so some must meet work in flight; with three
+// times as many kills it ends in any case, and report complains.
+func (c *crash) enough(kills, inFlight int) bool {
+	return c.kills >= kills && c.inFlight >= inFlight || c.kills >= 3*kills
+}
+
 func (c *crash) report(kills, inFlight int) {
 	c.t.Helper()
 	c.t.Logf("%d kills, %d of them with work in flight, %d events seen in the inbox", c.kills, c.inFlight, len(c.inbox))
@@ -263,24 +268,24 @@ func (c *crash) report(kills, inFlight int) {
 // installation begins.
 func crashImport(t *testing.T, g golden, kills, inFlight int) {
 	c := newCrash(t)
-	most := 4 * time.Second
-	for c.kills < kills {
+	// How long an import takes here tells when to kill one.
+	begin := time.Now()
+	newSite(t, nil).mustRun("import", g.file)
+	most := time.Since(begin)
+	t.Logf("an import of %d events takes %s", g.events, most)
+	for !c.enough(kills, inFlight) {
 		s := newSite(t, nil)
 		clear(c.inbox) // of this installation
-		struck := false
 		for finished := false; !finished; {
 			d := s.launch("import", g.file)
-			for d.running() && c.kills < kills {
+			for d.running() && !c.enough(kills, inFlight) {
 				c.moment(d, most)
-				struck = c.strike(d) || struck
+				c.strike(d)
 			}
 			<-d.exited
 			if finished = d.cmd.ProcessState.Exited(); finished && d.cmd.ProcessState.ExitCode() != 0 {
 				t.Fatalf("import ended with %s:\n%s", d.cmd.ProcessState, tail(d.stderr.String()))
 			}
-		}
-		if !struck {
-			most = most * 2 / 3 // it was faster than the kills
 		}
 		if a := c.survived(s); int64(len(a.ids)) != g.events {
 			t.Errorf("%d events archived, want %d", len(a.ids), g.events)
@@ -302,7 +307,7 @@ func crashLive(t *testing.T, rate string, kills, inFlight int) {
 	s := newSite(t, map[string]string{"endpoints": endpoints(map[string][]int{"load": {p}})})
 	c := newCrash(t)
 	d := s.launch("run")
-	for c.kills < kills {
+	for !c.enough(kills, inFlight) {
 		// Some kills meet the start and the catching up, most a running daemon.
 		if c.random.IntN(4) > 0 {
 			d.waitReady()
@@ -355,7 +360,7 @@ func TestCrash_KilledImportCountsOnce(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	crashImport(t, multiplied(t, goldens(t)[0], 60), 3, 1)
+	crashImport(t, multiplied(t, goldens(t)[0], 50), 2, 1)
 }
 
 func TestCrash_KilledDaemonLosesNothing(t *testing.T) {
@@ -364,5 +369,5 @@ func TestCrash_KilledDaemonLosesNothing(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	crashLive(t, "1000", 3, 1)
+	crashLive(t, "1000", 3, 2)
 }
