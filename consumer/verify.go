@@ -3,31 +3,313 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/plugins/host"
+	"github.com/statscache/statscache/store"
 )
 
-// VerifyOptions say what to recompute.
+// foundLimit bounds the differences that a report names one by one.
+const foundLimit = 1000
+
+// VerifyOptions say what to recompute; zero values stand for everything.
 type VerifyOptions struct {
 	Metrics  []string
-	From, To time.Time
+	From, To time.Time // buckets that start in [From, To)
 	Bundled  []host.Program
 	Logger   *slog.Logger
 }
 
-// VerifyReport is the outcome.
+// VerifyReport is what a recount came to.
 type VerifyReport struct {
 	Metrics       int      `json:"metrics"`
-	Rows          int      `json:"rows"`
+	Rows          int      `json:"rows"` // stored ones that were compared
 	Differences   int      `json:"differences"`
-	NotVerifiable int      `json:"not_verifiable"`
-	Found         []string `json:"found"`
+	NotVerifiable int      `json:"not_verifiable"` // stored rows whose events or plugin are gone
+	Found         []string `json:"found"`          // the first differences and what could not be verified, one sentence each
 }
 
-// Verify recomputes.
-func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (VerifyReport, error) {
-	return VerifyReport{}, errors.New("not yet")
+func (r *VerifyReport) differ(format string, args ...any) {
+	r.Differences++
+	r.note(format, args...)
+}
+
+func (r *VerifyReport) note(format string, args ...any) {
+	if len(r.Found) < foundLimit {
+		r.Found = append(r.Found, fmt.Sprintf(format, args...))
+	}
+}
+
+// verifier compares a store with recounts of its archive. It only reads, so it works beside a daemon.
+type verifier struct {
+	store    store.Store
+	host     *host.Host
+	horizons store.Horizons
+	from, to int64 // bucket starts in [from, to), seconds since 1970
+	wanted   map[string]bool
+	report   VerifyReport
+}
+
+// Verify recomputes numbers from the archive, by fresh plugin processes, and compares them with what is stored.
+func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (report VerifyReport, err error) {
+	if _, err := os.Stat(c.Store.Path); c.Store.Kind == "sqlite" && errors.Is(err, os.ErrNotExist) {
+		return report, fmt.Errorf("there is nothing to verify: %s does not exist", c.Store.Path)
+	}
+	s, err := openStore(ctx, c, true, o.Logger, time.Now)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	runDir, err := os.MkdirTemp("", "statscache-verify-")
+	if err != nil {
+		return report, fmt.Errorf("make a folder for plugin sockets: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(runDir)) }()
+	h, err := host.New(host.Options{RunDir: runDir, Config: c.PluginsConfig, Logger: o.Logger})
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	v := &verifier{store: s, host: h, from: math.MinInt64, to: math.MaxInt64}
+	if !o.From.IsZero() {
+		v.from = o.From.Unix()
+	}
+	if !o.To.IsZero() {
+		v.to = o.To.Unix()
+	}
+	found, err := host.Discover(c.PluginsPath)
+	if err != nil {
+		o.Logger.Warn("plugins passed over", "reason", err)
+	}
+	err = v.all(ctx, append(slices.Clone(o.Bundled), found...), o.Metrics)
+	return v.report, err
+}
+
+// all verifies plugin by plugin.
+func (v *verifier) all(ctx context.Context, programs []host.Program, metrics []string) error {
+	served, err := v.store.Metrics(ctx)
+	if err != nil {
+		return fmt.Errorf("list metrics: %w", err)
+	}
+	if v.horizons, err = v.store.Horizons(ctx); err != nil {
+		return fmt.Errorf("read horizons: %w", err)
+	}
+	if err := v.choose(served, metrics); err != nil {
+		return err
+	}
+	known, err := v.store.Plugins(ctx)
+	if err != nil {
+		return fmt.Errorf("list plugins: %w", err)
+	}
+	byPlugin := map[string][]store.ServedMetric{}
+	for _, m := range served {
+		if v.wanted[m.ID] {
+			byPlugin[m.Plugin] = append(byPlugin[m.Plugin], m)
+		}
+	}
+	candidates := v.describe(ctx, programs)
+	for _, p := range known {
+		list := byPlugin[p.ID]
+		if len(list) == 0 {
+			continue
+		}
+		v.report.Metrics += len(list)
+		program, ok := candidates[p.ID]
+		if ok && program.plugin.Fingerprint == p.Fingerprint {
+			err = v.plugin(ctx, program, list)
+		} else {
+			err = v.unverifiable(ctx, p.ID, list, ok)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// choose notes the metrics to verify: ids, or idents with their interval.
+func (v *verifier) choose(served []store.ServedMetric, names []string) error {
+	v.wanted = map[string]bool{}
+	known := map[string]bool{}
+	for _, m := range served {
+		known[m.ID] = true
+		v.wanted[m.ID] = len(names) == 0
+	}
+	for _, n := range names {
+		if !known[n] {
+			return fmt.Errorf("no metric %q is stored here", n)
+		}
+		v.wanted[n] = true
+	}
+	return nil
+}
+
+// candidate is a program that says it is a certain plugin.
+type candidate struct {
+	program host.Program
+	plugin  store.Plugin
+	frames  bool
+}
+
+// describe asks every program what it is; the first one with an id has it, as when the daemon runs.
+func (v *verifier) describe(ctx context.Context, programs []host.Program) map[string]candidate {
+	out := map[string]candidate{}
+	for _, p := range programs {
+		def, frames, err := v.host.Definition(ctx, p)
+		if err != nil {
+			v.report.note("plugin %s can't be asked: %v", p.ID, err)
+			continue
+		}
+		if _, taken := out[def.ID]; !taken {
+			out[def.ID] = candidate{p, def, frames}
+		}
+	}
+	return out
+}
+
+// unverifiable counts the rows of a plugin that can't be run as it was.
+func (v *verifier) unverifiable(ctx context.Context, plugin string, list []store.ServedMetric, changed bool) error {
+	before := v.report.NotVerifiable
+	for _, m := range list {
+		for _, interval := range m.Intervals {
+			err := v.store.EachCell(ctx, v.cells(m, interval), func(store.Row) error { v.report.NotVerifiable++; return nil })
+			if err != nil {
+				return fmt.Errorf("read %s: %w", m.ID, err)
+			}
+		}
+	}
+	why := "its program is not here"
+	if changed {
+		why = "its program counts otherwise than the one that made them"
+	}
+	v.report.note("plugin %s: %d rows can't be verified: %s", plugin, v.report.NotVerifiable-before, why)
+	return nil
+}
+
+func (v *verifier) cells(m store.ServedMetric, interval time.Duration) store.CellQuery {
+	return store.CellQuery{Plugin: m.Plugin, Metric: m.ID, Generation: m.Generation, Interval: interval, From: v.from, To: v.to}
+}
+
+// plugin verifies the metrics of one plugin. The daemon may commit meanwhile: what was read lies somewhere between the
+// positions before and after, so numbers of events in between may be in it or not, and all others must be exact.
+func (v *verifier) plugin(ctx context.Context, p candidate, list []store.ServedMetric) error {
+	id, generation := p.plugin.ID, list[0].Generation
+	before, err := v.store.Positions(ctx, id, generation)
+	if err != nil {
+		return fmt.Errorf("positions of %s: %w", id, err)
+	}
+	c := newComparison(v, list)
+	if err := c.readStored(ctx); err != nil {
+		return err
+	}
+	after, err := v.store.Positions(ctx, id, generation)
+	if err != nil {
+		return fmt.Errorf("positions of %s: %w", id, err)
+	}
+	dead, err := v.deadLetters(ctx, id)
+	if err != nil {
+		return err
+	}
+	sure, maybe := span{to: map[string]uint64{}}, span{from: map[string]uint64{}, to: map[string]uint64{}}
+	for _, s := range before {
+		sure.to[s.Stream], maybe.from[s.Stream] = s.Pos, s.Pos
+	}
+	for _, s := range after {
+		if s.Intent > maybe.from[s.Stream] {
+			maybe.to[s.Stream] = s.Intent
+		}
+	}
+	if len(maybe.to) > 0 {
+		if err := v.recompute(ctx, p, maybe, dead, c.maybeSink()); err != nil {
+			return err
+		}
+	}
+	if err := v.recompute(ctx, p, sure, dead, c.sureSink()); err != nil {
+		return err
+	}
+	c.finish()
+	return nil
+}
+
+// span is a piece of every stream: positions in (from, to].
+type span struct{ from, to map[string]uint64 }
+
+func (v *verifier) recompute(ctx context.Context, p candidate, s span, dead map[letter]bool, sink host.Sink) error {
+	_, err := v.host.Recompute(ctx, p.program, func(yield func(*block.Block, error) bool) {
+		for _, stream := range sortedKeys(s.to) {
+			if !v.stream(ctx, stream, s.from[stream], s.to[stream], p.frames, dead, yield) {
+				return
+			}
+		}
+	}, sink)
+	if err != nil {
+		return fmt.Errorf("recompute %s: %w", p.plugin.ID, err)
+	}
+	return nil
+}
+
+// stream yields the events of a stream in (pos, to]; false where the receiver wants no more or an error ended it.
+func (v *verifier) stream(ctx context.Context, stream string, pos, to uint64, frames bool, dead map[letter]bool, yield func(*block.Block, error) bool) bool {
+	for pos < to {
+		blocks, upto, err := v.store.Read(ctx, store.ReadRequest{Stream: stream, After: pos, Events: readEvents, Bodies: frames})
+		if err != nil {
+			yield(nil, fmt.Errorf("read the archive of stream %s: %w", stream, err))
+			return false
+		}
+		if upto <= pos {
+			return true // what was archived there has expired since
+		}
+		for _, b := range blocks {
+			if b, err = b.Keep(v.keep(b, stream, pos, to, dead)); err != nil {
+				yield(nil, err)
+				return false
+			}
+			if b.Len() > 0 && !yield(b, nil) {
+				return false
+			}
+		}
+		pos = upto
+	}
+	return true
+}
+
+// keep marks the events of a block to recount: in (pos, to] and no dead letters.
+func (v *verifier) keep(b *block.Block, stream string, pos, to uint64, dead map[letter]bool) []bool {
+	keep := make([]bool, b.Len())
+	for i := range keep {
+		seq := b.Seq(i)
+		keep[i] = seq > pos && seq <= to && !dead[letter{stream, seq}]
+	}
+	return keep
+}
+
+// letter names a dead letter.
+type letter struct {
+	stream string
+	seq    uint64
+}
+
+func (v *verifier) deadLetters(ctx context.Context, plugin string) (map[letter]bool, error) {
+	_, total, err := v.store.DeadLetters(ctx, plugin, 0)
+	if err == nil && total > 0 {
+		var list []store.StreamDeadLetter
+		if list, _, err = v.store.DeadLetters(ctx, plugin, total); err == nil {
+			out := map[letter]bool{}
+			for _, d := range list {
+				out[letter{d.Stream, d.Seq}] = true
+			}
+			return out, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dead letters of %s: %w", plugin, err)
+	}
+	return nil, nil
 }

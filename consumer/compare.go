@@ -1,0 +1,248 @@
+package consumer
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/statscache/statscache/plugins/host"
+	"github.com/statscache/statscache/store"
+)
+
+// comparison holds what is stored of some metrics against a recount.
+type comparison struct {
+	v       *verifier
+	metrics map[string]*comparedMetric
+}
+
+// comparedMetric is one metric: what is stored and not yet confirmed, and what may be in it or not.
+type comparedMetric struct {
+	store.ServedMetric
+	tables map[time.Duration]*comparedTable
+	latest map[string]store.LatestRow
+	maybe  map[string][]store.Put
+}
+
+// comparedTable is one interval of a metric.
+type comparedTable struct {
+	ids     map[string]uint32 // keys as small numbers
+	keys    []string
+	stored  map[cell]int64 // taken out as the recount confirms them
+	maybe   map[cell]int64 // counts of events that were committed while the rows were read
+	other   map[int64]int64
+	limited bool  // the series limit was reached: what has no series of its own is in OtherKey's
+	before  int64 // buckets that start before it are not kept
+}
+
+// cell is a bucket and a key.
+type cell struct {
+	start int64
+	key   uint32
+}
+
+func newComparison(v *verifier, list []store.ServedMetric) *comparison {
+	c := &comparison{v: v, metrics: map[string]*comparedMetric{}}
+	for _, m := range list {
+		x := &comparedMetric{ServedMetric: m, tables: map[time.Duration]*comparedTable{}, latest: map[string]store.LatestRow{}, maybe: map[string][]store.Put{}}
+		for _, interval := range m.Intervals {
+			t := &comparedTable{ids: map[string]uint32{}, stored: map[cell]int64{}, maybe: map[cell]int64{}, other: map[int64]int64{}, before: math.MinInt64}
+			for _, h := range v.horizons.Counters {
+				if h.Metric == m.ID && h.Interval == interval {
+					t.before = h.Before
+				}
+			}
+			x.tables[interval] = t
+		}
+		c.metrics[m.ID] = x
+	}
+	return c
+}
+
+func (t *comparedTable) id(key string) uint32 {
+	i, ok := t.ids[key]
+	if !ok {
+		i = uint32(len(t.keys))
+		t.ids[key] = i
+		t.keys = append(t.keys, key)
+	}
+	return i
+}
+
+// readStored reads the rows as they are. Rows of buckets that the archive reaches only in part can't be verified.
+func (c *comparison) readStored(ctx context.Context) error {
+	report := &c.v.report
+	for _, m := range c.metrics {
+		for interval, t := range m.tables {
+			err := c.v.store.EachCell(ctx, c.v.cells(m.ServedMetric, interval), func(r store.Row) error {
+				if r.Time < t.before {
+					return nil // about to be removed
+				}
+				if c.gone(r.Time) {
+					report.NotVerifiable++
+					return nil
+				}
+				report.Rows++
+				t.limited = t.limited || r.Key == store.OtherKey
+				t.stored[cell{r.Time, t.id(r.Key)}] = r.N
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("read %s: %w", m.ID, err)
+			}
+		}
+		if m.Kind != store.Latest {
+			continue
+		}
+		err := c.v.store.EachLatest(ctx, m.Plugin, m.ID, m.Generation, func(r store.LatestRow) error {
+			if r.Time < c.v.horizons.Archive {
+				report.NotVerifiable++
+				return nil
+			}
+			report.Rows++
+			m.latest[r.Key] = r
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read %s: %w", m.ID, err)
+		}
+	}
+	return nil
+}
+
+// gone says whether events of a bucket may have expired from the archive.
+func (c *comparison) gone(start int64) bool {
+	h := c.v.horizons.Archive
+	return h != math.MinInt64 && start < (h+999_999)/1_000_000
+}
+
+// table finds where a recounted row belongs, nil where it is not to be compared.
+func (c *comparison) table(metric string, interval time.Duration, start int64) *comparedTable {
+	m := c.metrics[metric]
+	if m == nil || m.tables[interval] == nil || start < c.v.from || start >= c.v.to || c.gone(start) {
+		return nil
+	}
+	t := m.tables[interval]
+	if start < t.before {
+		return nil
+	}
+	return t
+}
+
+// maybeSink takes the recount of events that may be in the stored numbers or not.
+func (c *comparison) maybeSink() host.Sink {
+	return host.Sink{
+		Row: func(metric string, interval time.Duration, start int64, key string, n int64) error {
+			if t := c.table(metric, interval, start); t != nil {
+				t.maybe[cell{start, t.id(key)}] += n
+			}
+			return nil
+		},
+		Put: func(p store.Put) error {
+			if m := c.metrics[p.Metric]; m != nil {
+				m.maybe[p.Key] = append(m.maybe[p.Key], p)
+			}
+			return nil
+		},
+	}
+}
+
+// sureSink takes the recount of events that must be in the stored numbers.
+func (c *comparison) sureSink() host.Sink {
+	return host.Sink{
+		Row: func(metric string, interval time.Duration, start int64, key string, n int64) error {
+			if t := c.table(metric, interval, start); t != nil {
+				c.row(c.metrics[metric], interval, t, start, key, n)
+			}
+			return nil
+		},
+		Put: func(p store.Put) error {
+			if m := c.metrics[p.Metric]; m != nil && p.Time >= c.v.horizons.Archive {
+				c.put(m, p)
+			}
+			return nil
+		},
+	}
+}
+
+func (c *comparison) row(m *comparedMetric, interval time.Duration, t *comparedTable, start int64, key string, want int64) {
+	at := cell{start, t.id(key)}
+	have, ok := t.stored[at]
+	if !ok && t.limited {
+		t.other[start] += want
+		return
+	}
+	delete(t.stored, at)
+	if have < want || have > want+t.maybe[at] {
+		c.differ(m, interval, start, key, have, want)
+	}
+}
+
+func (c *comparison) differ(m *comparedMetric, interval time.Duration, start int64, key string, have, want int64) {
+	c.v.report.differ("%s %s %s%s: stored %d, recomputed %d", m.ID, interval, time.Unix(start, 0).UTC().Format(time.RFC3339), named(m.Metric, key), have, want)
+}
+
+// named writes a key with its dimensions.
+func named(m store.Metric, key string) string {
+	var b strings.Builder
+	for i, v := range store.SplitKey(key, len(m.Dimensions)) {
+		fmt.Fprintf(&b, " %s=%q", m.Dimensions[i].Name, v)
+	}
+	return b.String()
+}
+
+func (c *comparison) put(m *comparedMetric, want store.Put) {
+	have, ok := m.latest[want.Key]
+	delete(m.latest, want.Key)
+	candidates := append([]store.Put{want}, m.maybe[want.Key]...)
+	for _, p := range candidates {
+		if ok && have.Time == p.Time && have.ID == p.ID && sameJSON(have.Value, p.Value) {
+			return
+		}
+	}
+	c.v.report.differ("%s%s: stored %s of %s, recomputed %s of %s", m.ID, named(m.Metric, want.Key), have.Value, have.ID, want.Value, want.ID)
+}
+
+func sameJSON(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	var x, y bytes.Buffer
+	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
+}
+
+// finish looks at what no recounted row has confirmed.
+func (c *comparison) finish() {
+	for _, id := range slices.Sorted(maps.Keys(c.metrics)) {
+		m := c.metrics[id]
+		for _, interval := range slices.Sorted(maps.Keys(m.tables)) {
+			t := m.tables[interval]
+			for _, at := range slices.SortedFunc(maps.Keys(t.stored), compareCells) {
+				key, want := t.keys[at.key], int64(0)
+				if t.limited && key == store.OtherKey {
+					want = t.other[at.start]
+				}
+				if have := t.stored[at]; have < want || have > want+t.maybe[at] {
+					c.differ(m, interval, at.start, key, have, want)
+				}
+			}
+		}
+		for key, have := range m.latest {
+			if !slices.ContainsFunc(m.maybe[key], func(p store.Put) bool { return p.ID == have.ID && p.Time == have.Time }) {
+				c.v.report.differ("%s%s: stored %s of %s, recomputed none", m.ID, named(m.Metric, key), have.Value, have.ID)
+			}
+		}
+	}
+}
+
+func compareCells(a, b cell) int {
+	return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.key, b.key))
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
