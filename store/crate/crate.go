@@ -48,6 +48,7 @@ type DB struct {
 	deadline func() time.Duration // of one statement; tests shorten it at random
 
 	closed atomic.Bool
+	shards atomic.Pointer[string] // of the events, as last seen complete
 
 	mu       sync.Mutex
 	streams  map[string]*ownStream
@@ -123,18 +124,22 @@ func (d *DB) exec(ctx context.Context, what, sql string, args ...any) error {
 func (d *DB) query(ctx context.Context, what string, reset func(), f func(pgx.Rows) error, sql string, args ...any) error {
 	return d.retry(ctx, what, func(ctx context.Context) error {
 		reset()
-		rows, err := d.pool.Query(ctx, sql, args...)
-		if err != nil {
+		return d.queryOnce(ctx, f, sql, args...)
+	})
+}
+
+func (d *DB) queryOnce(ctx context.Context, f func(pgx.Rows) error, sql string, args ...any) error {
+	rows, err := d.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			if err := f(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
-	})
+	}
+	return rows.Err()
 }
 
 // refresh makes what was acknowledged visible to searches.

@@ -3,6 +3,7 @@ package crate
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -38,12 +39,15 @@ func (d *DB) Read(ctx context.Context, r store.ReadRequest) ([]*block.Block, uin
 		limit = min(max(r.Events, leastRead), mostRead) // a few more cost nothing beside the round trips
 	}
 	var list []event
-	err = d.query(ctx, "read events", func() { list = list[:0] }, func(rows pgx.Rows) error {
-		e, err := scanEvent(rows)
-		list = append(list, e)
-		return err
-	}, "SELECT "+eventColumns+" FROM events WHERE stream = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4",
-		r.Stream, int64(r.After), to, limit)
+	err = d.whole(ctx, "read events", func(ctx context.Context) error {
+		list = list[:0]
+		return d.queryOnce(ctx, func(rows pgx.Rows) error {
+			e, err := scanEvent(rows)
+			list = append(list, e)
+			return err
+		}, "SELECT "+eventColumns+" FROM events WHERE stream = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4",
+			r.Stream, int64(r.After), to, limit)
+	})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -75,31 +79,91 @@ func cut(list []event) ([]event, bool) {
 	return list, true
 }
 
-// bodies reads the bodies of the events in the list, which have no gaps between them but holes.
+// bodies reads the bodies of the events in the list, between which there is nothing but holes. Each must be there.
 func (d *DB) bodies(ctx context.Context, stream string, list []event) error {
 	if len(list) == 0 {
 		return nil
 	}
-	n := 0
-	err := d.query(ctx, "read bodies", func() { n = 0 }, func(rows pgx.Rows) error {
-		var seq int64
-		if n >= len(list) {
-			return fmt.Errorf("%w: more bodies than events", errShort)
+	return d.retry(ctx, "read bodies", func(ctx context.Context) error {
+		n := 0
+		err := d.queryOnce(ctx, func(rows pgx.Rows) error {
+			var seq int64
+			if n >= len(list) {
+				return fmt.Errorf("%w: more bodies than events", errShort)
+			}
+			if err := rows.Scan(&seq, &list[n].body); err != nil {
+				return err
+			}
+			if seq != list[n].seq {
+				return fmt.Errorf("%w: body of %d where that of %d should be", errShort, seq, list[n].seq)
+			}
+			n++
+			return nil
+		}, "SELECT seq, body FROM events WHERE stream = $1 AND seq >= $2 AND seq <= $3 ORDER BY seq",
+			stream, list[0].seq, list[len(list)-1].seq)
+		if err == nil && n != len(list) {
+			err = fmt.Errorf("%w: %d bodies of %d events", errShort, n, len(list))
 		}
-		if err := rows.Scan(&seq, &list[n].body); err != nil {
+		return err
+	})
+}
+
+// whole repeats a search of the events until it is sure to have seen all partitions. CrateDB leaves out a partition of
+// which no shard is active, without an error (DocTableInfo.getRouting tells RoutingProvider to ignore missing shards
+// of partitioned tables): for seconds after a node has died its events are not there, and a feeder would pass them
+// over. A primary shard that was away in between has a higher term afterwards, so a search between two looks at the
+// same complete list of terms was whole.
+func (d *DB) whole(ctx context.Context, what string, search func(context.Context) error) error {
+	return d.retry(ctx, what, func(ctx context.Context) error {
+		before := d.shards.Load()
+		if before == nil {
+			now, err := d.primaries(ctx)
+			if err != nil {
+				return err
+			}
+			before = &now
+		}
+		if err := search(ctx); err != nil {
 			return err
 		}
-		if seq != list[n].seq {
-			return fmt.Errorf("%w: body of %d where that of %d should be", errShort, seq, list[n].seq)
+		now, err := d.primaries(ctx)
+		if err != nil {
+			d.shards.Store(nil)
+			return err
 		}
-		n++
+		d.shards.Store(&now)
+		if *before != now {
+			return fmt.Errorf("%w: the shards have changed meanwhile", errShort)
+		}
 		return nil
-	}, "SELECT seq, body FROM events WHERE stream = $1 AND seq >= $2 AND seq <= $3 ORDER BY seq",
-		stream, list[0].seq, list[len(list)-1].seq)
-	if err == nil && n != len(list) {
-		err = fmt.Errorf("stream %s: %d bodies of %d events were found", stream, n, len(list))
+	})
+}
+
+// primaries lists the events' active primary shards with their terms; an error where one is not active.
+func (d *DB) primaries(ctx context.Context) (string, error) {
+	var want, got int
+	err := d.queryOnce(ctx, func(r pgx.Rows) error { return r.Scan(&want) },
+		"SELECT coalesce(sum(number_of_shards), 0)::int FROM information_schema.table_partitions "+
+			"WHERE table_schema = CURRENT_SCHEMA AND table_name = 'events'")
+	if err != nil {
+		return "", err
 	}
-	return err
+	var list strings.Builder
+	err = d.queryOnce(ctx, func(r pgx.Rows) error {
+		var part string
+		var shard, term int64
+		if err := r.Scan(&part, &shard, &term); err != nil {
+			return err
+		}
+		got++
+		fmt.Fprintf(&list, "%s %d %d\n", part, shard, term)
+		return nil
+	}, "SELECT partition_ident, id, retention_leases['primary_term']::bigint FROM sys.shards WHERE schema_name = CURRENT_SCHEMA AND "+
+		"table_name = 'events' AND \"primary\" AND state = 'STARTED' AND retention_leases['primary_term'] IS NOT NULL ORDER BY 1, 2")
+	if err == nil && got != want {
+		err = fmt.Errorf("%w: %d of the events' %d shards are active", errShort, got, want)
+	}
+	return list.String(), err
 }
 
 // build makes blocks of events in order; together they cover first to upto. A block ends where it is full, where the
