@@ -82,9 +82,6 @@ func checkVersion(c *conn) error {
 // checkOwner tells our file, and an empty one, from all others. It changes nothing.
 func checkOwner(c *conn) error {
 	app, err := c.int("PRAGMA application_id")
-	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultNotADB {
-		return fmt.Errorf("%w: the file is not a SQLite database; point statscache.store.url at another file", store.ErrForeign)
-	}
 	if err != nil {
 		return err
 	}

@@ -109,10 +109,12 @@ func (d *DB) openMain(ctx context.Context) (*conn, error) {
 	}
 	c, err := openConn(d.o.Path, d.o.ReadOnly, d.o.CacheBytes/2)
 	if err != nil {
-		return nil, err
+		return nil, explain(ctx, err)
 	}
-	defer c.interruptBy(ctx)()
-	if err := d.prepare(c); err != nil {
+	done := c.interruptBy(ctx)
+	err = d.prepare(c)
+	done()
+	if err != nil {
 		_ = c.close()
 		return nil, explain(ctx, err)
 	}
@@ -322,6 +324,9 @@ func (d *DB) readOn(ctx context.Context, c **conn, f func(c *conn) error) (err e
 func explain(ctx context.Context, err error) error {
 	if code := sqlite.ErrCode(err); code.ToPrimary() == sqlite.ResultInterrupt && ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultNotADB {
+		return fmt.Errorf("%w: the file is not a SQLite database; point statscache.store.url at another file", store.ErrForeign)
 	}
 	if unavailable(err) {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
