@@ -28,15 +28,13 @@ func (m *machine) compare(op string, x, y starlark.Value) (starlark.Value, error
 		is, err = m.less(x, y, 0)
 	case ">":
 		is, err = m.less(y, x, 0)
-	case "<=", ">=":
-		if op == ">=" {
-			x, y = y, x
-		}
-		if is, err = m.equal(x, y, 0); !is && err == nil {
-			is, err = m.less(x, y, 0)
-		}
+	case "<=":
+		is, err = m.less(y, x, 0)
+	case ">=":
+		is, err = m.less(x, y, 0)
 	}
-	if op == "!=" || op == "not in" || op == "is not" {
+	switch op {
+	case "!=", "not in", "is not", "<=", ">=": // no NaN gets here: the orders are total
 		is = !is
 	}
 	return starlark.Bool(is), err

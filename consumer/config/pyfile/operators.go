@@ -132,13 +132,21 @@ func power(x, y starlark.Value) (starlark.Value, error) {
 		return starlark.MakeBigInt(new(big.Int).Exp(ix.BigInt(), iy.BigInt(), nil)), nil
 	}
 	fx, xOK := starlark.AsFloat(x)
-	fy, yOK := starlark.AsFloat(y)
-	if !xOK || !yOK {
+	exp, yOK := starlark.AsFloat(y)
+	if !xOK || !yOK || exp != math.Trunc(exp) || math.Abs(exp) > 1024 || math.IsInf(fx, 0) || fx == 0 {
 		return nil, operandError("**", x, y)
 	}
-	f := math.Pow(fx, fy)
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return nil, errors.New("the result of ** is no number")
+	// Go's math.Pow differs from C's in the last digit: compute more digits.
+	power := big.NewFloat(1).SetPrec(256)
+	for range int(math.Abs(exp)) {
+		power.Mul(power, big.NewFloat(fx))
+	}
+	if exp < 0 {
+		power.Quo(big.NewFloat(1).SetPrec(256), power)
+	}
+	f, _ := power.Float64()
+	if math.IsInf(f, 0) {
+		return nil, errors.New("the result of ** is too large")
 	}
 	return starlark.Float(f), nil
 }
