@@ -49,26 +49,36 @@ func readStdio(ctx context.Context, conn *grpc.ClientConn, out *output) {
 		if stream.RecvMsg(&f) != nil {
 			return
 		}
-		to, data := stdout, []byte(nil)
-		for len(f) > 0 {
-			number, kind, n := protowire.ConsumeTag(f)
-			if n < 0 {
-				return
-			}
-			k := protowire.ConsumeFieldValue(number, kind, f[n:])
-			if k < 0 {
-				return
-			}
-			switch {
-			case number == 1 && kind == protowire.VarintType:
-				if v, _ := protowire.ConsumeVarint(f[n:]); v == 2 {
-					to = stderr
-				}
-			case number == 2 && kind == protowire.BytesType:
-				data, _ = protowire.ConsumeBytes(f[n:])
-			}
-			f = f[n+k:]
+		channel, data, ok := parseStdio(f)
+		switch {
+		case !ok:
+			return
+		case channel == 2:
+			_, _ = stderr.Write(data)
+		default:
+			_, _ = stdout.Write(data)
 		}
-		_, _ = to.Write(data)
 	}
+}
+
+// parseStdio takes a message of go-plugin's stdio service apart.
+func parseStdio(f []byte) (channel uint64, data []byte, ok bool) {
+	for len(f) > 0 {
+		number, kind, n := protowire.ConsumeTag(f)
+		if n < 0 {
+			return 0, nil, false
+		}
+		k := protowire.ConsumeFieldValue(number, kind, f[n:])
+		if k < 0 {
+			return 0, nil, false
+		}
+		switch {
+		case number == 1 && kind == protowire.VarintType:
+			channel, _ = protowire.ConsumeVarint(f[n:])
+		case number == 2 && kind == protowire.BytesType:
+			data, _ = protowire.ConsumeBytes(f[n:])
+		}
+		f = f[n+k:]
+	}
+	return channel, data, true
 }
