@@ -45,3 +45,5 @@ func testContext(t testing.TB) context.Context {
 func TestArchive(t *testing.T) { storetest.Archive(t, fresh) }
 
 func TestLedger(t *testing.T) { storetest.Ledger(t, fresh) }
+
+func TestFencing(t *testing.T) { storetest.Fencing(t, fresh) }
