@@ -103,6 +103,60 @@ func TestAnswers_LatestValueOfTheFutureShowsWhenItsTimeComes(t *testing.T) {
 	}
 }
 
+func TestRows_LatestValuesOfOneSecondAreByKeyInBothDirections(t *testing.T) {
+	f := newFakeStore()
+	f.add(store.Metric{ID: "log", Kind: store.Latest, Dimensions: []store.Dimension{{Name: "k"}}})
+	for i, k := range []string{"a", "b", "c"} {
+		f.latest["log"] = append(f.latest["log"], store.LatestRow{Key: k, Time: 5e6 + int64(i*i%4), Value: []byte("1")})
+	}
+	s := newTestServer(t, Options{Store: f})
+	for _, order := range []string{"asc", "desc"} {
+		if got := get(s, http.MethodGet, "/api/log?order="+order, "Accept", "text/csv").Body.String(); got != "timestamp,k,message\n5,a,1\n5,b,1\n5,c,1\n" {
+			t.Errorf("%s: %q", order, got)
+		}
+	}
+}
+
+func TestAnswers_CommitElsewhereEndsNothing(t *testing.T) {
+	f, clock := volumeStore(), clockAt(testNow)
+	s := newTestServer(t, Options{Store: f, Now: clock.Now})
+	const url = "/api/volume-1s?stop=1699999999"
+	get(s, http.MethodGet, url)
+	f.count("volume-by-category", time.Second, testNow, "git", 1)
+	clock.Advance(directoryLife) // the list of metrics is read again
+	get(s, http.MethodGet, url)
+	if n := f.asked.Load(); n != 1 {
+		t.Errorf("the store was asked %d times, want once", n)
+	}
+}
+
+func TestAnswers_LinksFollowTheNumberOfPages(t *testing.T) {
+	f := volumeStore()
+	s := newTestServer(t, Options{Store: f})
+	const one, other = "/api/volume-1s?order=asc&rows_per_page=10", "/api/volume-1s?rows_per_page=10&order=asc"
+	if l := get(s, http.MethodGet, one).Header().Get("Link"); l != "" {
+		t.Fatalf("one page, and a link: %s", l)
+	}
+	f.count("volume", time.Second, testNow-50, "", 1)
+	get(s, http.MethodGet, other) // brings the kept answer up to date
+	if w := get(s, http.MethodGet, one); !strings.Contains(w.Header().Get("Link"), `rel="next"`) || w.Header().Get("X-Link-Count") != "2" {
+		t.Errorf("two pages: %v", w.Header())
+	}
+}
+
+func TestAnswers_CompressedFormsCount(t *testing.T) {
+	f := volumeStore()
+	s := newTestServer(t, Options{Store: f})
+	get(s, http.MethodGet, "/api/volume-1s")
+	s.cache.byKey.CleanUp()
+	before := s.cache.byKey.WeightedSize()
+	w := get(s, http.MethodGet, "/api/volume-1s", "Accept-Encoding", "br")
+	s.cache.byKey.CleanUp()
+	if got, want := s.cache.byKey.WeightedSize()-before, uint64(w.Body.Len()); got != want {
+		t.Errorf("%d bytes heavier, want %d", got, want)
+	}
+}
+
 func TestAnswers_NewGenerationWithTheOldVersionIsSeen(t *testing.T) {
 	f, clock := volumeStore(), clockAt(testNow)
 	s := newTestServer(t, Options{Store: f, Now: clock.Now})

@@ -132,12 +132,10 @@ func (s *Server) latestRows(ctx context.Context, t target, p rowParams, f format
 			match = append(match, r)
 		}
 	}
+	// The store gave them by key, and so they stay within a second.
 	sort.SliceStable(match, func(i, j int) bool {
 		a, b := second(match[i]), second(match[j])
-		switch {
-		case a == b:
-			return match[i].Key < match[j].Key
-		case p.asc:
+		if p.asc {
 			return a < b
 		}
 		return a > b
@@ -160,6 +158,10 @@ func dimensionColumns(dims []store.Dimension, keys []string) []column {
 	columns := make([]column, len(dims), len(dims)+2)
 	for i, d := range dims {
 		columns[i] = column{name: d.Name, strings: make([]string, len(keys))}
+	}
+	if len(dims) == 1 {
+		columns[0].strings = keys // as SplitKey has it, without a slice for every row
+		return columns
 	}
 	for r, key := range keys {
 		for i, v := range store.SplitKey(key, len(dims)) {
