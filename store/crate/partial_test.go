@@ -52,7 +52,7 @@ func TestRead_PartitionWithoutShard_IsNotPassedOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	allocate("SET GLOBAL PERSISTENT \"cluster.routing.allocation.enable\" = 'new_primaries'")
+	allocate("SET GLOBAL PERSISTENT \"cluster.routing.allocation.enable\" = 'none'")
 	node.Kill()
 	if err := node.Start(); err != nil {
 		t.Fatal(err)
@@ -70,6 +70,11 @@ func TestRead_PartitionWithoutShard_IsNotPassedOver(t *testing.T) {
 	defer cancel()
 	if n, err := read(short); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("read %d events, %v; want ErrUnavailable", n, err)
+	}
+	short, cancel = context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := d.whole(short, "search", func(context.Context) error { return nil }); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a search without shards: %v, want ErrUnavailable", err) // Read asks for the stream first, which fails too
 	}
 	allocate("SET GLOBAL PERSISTENT \"cluster.routing.allocation.enable\" = 'all'")
 	if n, err := read(ctx); n != 10 || err != nil {
