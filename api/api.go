@@ -7,6 +7,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -78,6 +79,7 @@ type Server struct {
 	flights singleflight.Group
 	catalog catalog
 	start   *startPage
+	errors  *template.Template // the page of an error
 
 	complaints complaints
 }
@@ -130,6 +132,9 @@ func New(o Options) (*Server, error) {
 	}
 	if s.start, err = newStartPage(); err != nil {
 		return nil, err
+	}
+	if s.errors, err = template.New("error").Parse(htmlError); err != nil {
+		return nil, fmt.Errorf("api: error page: %w", err)
 	}
 	s.echo = s.routes()
 	return s, nil

@@ -129,18 +129,26 @@ func newDirectory(list []store.ServedMetric, now time.Time) *directory {
 	return d
 }
 
-// find gives what an ident stands for; one that is unknown may have appeared just now.
+// find gives what an ident stands for.
 func (s *Server) find(ctx context.Context, ident string) (target, error) {
-	for _, age := range []time.Duration{directoryLife, directoryMiss} {
-		d, err := s.directory(ctx, age)
-		if err != nil {
-			return target{}, err
-		}
-		if t, ok := d.idents[ident]; ok {
-			return t, nil
-		}
+	d, err := s.directoryWith(ctx, func(d *directory) bool { return d.idents[ident].metric != nil })
+	if err != nil {
+		return target{}, err
 	}
-	return target{}, notFound("no such metric: " + ident)
+	t, ok := d.idents[ident]
+	if !ok {
+		return target{}, notFound("no such metric: " + cut(ident, maxValue))
+	}
+	return t, nil
+}
+
+// directoryWith gives a list that has something, where there is one: what is unknown may have appeared just now.
+func (s *Server) directoryWith(ctx context.Context, has func(*directory) bool) (*directory, error) {
+	d, err := s.directory(ctx, directoryLife)
+	if err != nil || has(d) {
+		return d, err
+	}
+	return s.directory(ctx, directoryMiss)
 }
 
 // version sums up the versions of all metrics: it changes when any of them does.

@@ -51,22 +51,21 @@ func (s *Server) metricsQuestion() question {
 // metricQuestion is for one metric; its answer has the form of the list.
 func (s *Server) metricQuestion(c echo.Context) (question, error) {
 	id := c.Param("id")
-	for _, age := range []time.Duration{directoryLife, directoryMiss} {
-		d, err := s.directory(c.Request().Context(), age)
-		if err != nil {
-			return question{}, err
-		}
-		if m := d.byID[id]; m != nil {
-			return question{key: "metric " + id, scope: id, dir: d, build: func(ctx context.Context) (*answer, error) {
-				one, err := s.describe(ctx, m)
-				if err != nil {
-					return nil, err
-				}
-				return jsonAnswer(metricList{Metrics: []metricDescription{one}})
-			}}, nil
-		}
+	d, err := s.directoryWith(c.Request().Context(), func(d *directory) bool { return d.byID[id] != nil })
+	if err != nil {
+		return question{}, err
 	}
-	return question{}, notFound("no such metric: " + cut(id, 256))
+	m := d.byID[id]
+	if m == nil {
+		return question{}, notFound("no such metric: " + cut(id, maxValue))
+	}
+	return question{key: "metric " + id, scope: id, dir: d, build: func(ctx context.Context) (*answer, error) {
+		one, err := s.describe(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		return jsonAnswer(metricList{Metrics: []metricDescription{one}})
+	}}, nil
 }
 
 func (s *Server) describe(ctx context.Context, m *store.ServedMetric) (metricDescription, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
@@ -126,7 +125,7 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		var b strings.Builder
-		if err := template.Must(template.New("error").Parse(htmlError)).Execute(&b, p); err != nil {
+		if err := s.errors.Execute(&b, p); err != nil {
 			s.log.Error("error page", "error", err)
 		}
 		body = []byte(b.String())
