@@ -146,6 +146,15 @@ func (a *accumulator) put(metric uint32, p store.Put) {
 	a.puts[k] = p
 }
 
+// next makes an accumulator for what comes after this one, with room for as much.
+func (a *accumulator) next() *accumulator {
+	out := newAccumulator(a.def)
+	for i, cells := range a.cells {
+		out.cells[i] = make([]store.Delta, 0, len(cells))
+	}
+	return out
+}
+
 func (a *accumulator) bury(d store.DeadLetter) {
 	a.dead = append(a.dead, d)
 	a.size++

@@ -79,7 +79,7 @@ func (l *lane) commit(ctx context.Context, s *sorter) error {
 		return nil
 	}
 	acc := l.acc
-	l.acc = newAccumulator(l.def)
+	l.acc = acc.next()
 	close(l.room)
 	l.room = make(chan struct{})
 	l.mu.Unlock()

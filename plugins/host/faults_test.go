@@ -72,16 +72,47 @@ func TestRunner_PluginFailsMidBatch_CountsOnce(t *testing.T) {
 	}
 }
 
+func TestRunner_KilledAgainAndAgain_CountsOnce(t *testing.T) {
+	blocks := sample(rand.New(rand.NewPCG(20, 1)), 60, 100)
+	m := newMemory()
+	m.shortest = 2
+	r := rand.New(rand.NewPCG(20, 2))
+	add := 0
+	for add < len(blocks) {
+		h, stop := runHost(t, Options{Programs: []Program{program(t, "volume")}, Store: m, Feed: feedOf{m}, Limits: quick()})
+		for range 4 {
+			n := min(add+1+r.IntN(8), len(blocks))
+			m.add("s", blocks[add:n]...)
+			add = n
+			time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond) // so that it strikes anywhere
+			if pid := h.Plugins()[0].PID; pid != 0 {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if add == len(blocks) {
+			waitCaughtUp(t, h, m.ends())
+		}
+		stop()
+	}
+	sameRows(t, m.counters, brute("volume", 1, blocks, nil))
+	if len(m.dead) > 0 {
+		t.Errorf("dead letters: %v", m.dead)
+	}
+}
+
 func TestRunner_PoisonEvents_BecomeDeadLettersAndInnocentsAreCounted(t *testing.T) {
 	for _, word := range []string{"exit", "hang", "panic"} {
 		t.Run(word, func(t *testing.T) {
 			t.Parallel()
-			positions := []uint64{1, 333, 334, 1200}
+			positions, size := []uint64{1, 333, 334, 1200}, 100
+			if word == "hang" { // every step takes a deadline
+				positions, size = []uint64{1, 33, 150}, 16
+			}
 			words := map[uint64]string{}
 			for _, p := range positions {
 				words[p] = word
 			}
-			blocks := withTopics(2, 12, 100, words)
+			blocks := withTopics(2, 12, size, words)
 			m := newMemory()
 			m.add("s", blocks...)
 			limits := quick()
@@ -113,7 +144,7 @@ func TestRunner_WrongAnswers_AreThePluginsFault(t *testing.T) {
 	for mode := range lies() {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			blocks := sample(rand.New(rand.NewPCG(5, 5)), 1, 8)
+			blocks := sample(rand.New(rand.NewPCG(5, 5)), 1, 3)
 			m := newMemory()
 			m.add("s", blocks...)
 			h, stop := runHost(t, Options{Programs: []Program{program(t, "wrong-"+mode)}, Store: m, Feed: feedOf{m}, Limits: quick()})

@@ -56,6 +56,32 @@ func TestHost_ChangedDataVersion_IsBuiltBesideTheOldOneAndPromoted(t *testing.T)
 	sameRows(t, m.counters, want)
 }
 
+func TestHost_Backlog_OldEventsArePassedOver(t *testing.T) {
+	for name, c := range map[string]struct{ after, counted int }{
+		"some are recent": {6, 6}, "all are": {0, 0}, "none is": {12, 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			blocks := sample(rand.New(rand.NewPCG(19, 1)), 12, 50)
+			now := time.Unix(1e9, 0)
+			for i, b := range blocks {
+				for k := range b.Time {
+					b.Time[k] = now.Add(-90 * time.Minute).UnixMicro() // too old, and so are some later ones
+					if i >= c.after && k%2 == 0 {
+						b.Time[k] = now.Add(-30 * time.Minute).UnixMicro()
+					}
+				}
+			}
+			m := newMemory()
+			m.shortest = 1
+			m.add("s", blocks...)
+			h, stop := runHost(t, Options{Programs: []Program{program(t, "recent")}, Store: m, Feed: feedOf{m}, Limits: quick(), Now: func() time.Time { return now }})
+			waitCaughtUp(t, h, m.ends())
+			stop()
+			sameRows(t, m.counters, brute("recent", 1, blocks[c.counted:], nil))
+		})
+	}
+}
+
 func TestHost_SeveralStreams_RetiredOnesFirst(t *testing.T) {
 	m := newMemory()
 	var all []*block.Block

@@ -60,16 +60,32 @@ func (p *pump) run(ctx context.Context) error {
 	source := p.source
 	var waiting []*batch // in order; those with a frame are under way
 	sent := 0
-	for {
-		if source == nil && len(waiting) == 0 {
-			return nil
+	take := func(a answer) error {
+		if a.err != nil || len(waiting) == 0 {
+			return p.failed(waiting, a.err, a.err != nil)
 		}
-		take := source
+		if err := p.def.checkAnswer(waiting[0], a.result); err != nil {
+			return p.failed(waiting, err, false)
+		}
+		if err := p.answered(waiting[0], a.result); err != nil {
+			return err
+		}
+		waiting = waiting[1:]
+		if sent--; sent > 0 {
+			late.Reset(p.deadline) // of the next oldest: it could not be worked on before
+		} else {
+			late.Stop()
+		}
+		return nil
+	}
+	for source != nil || len(waiting) > 0 {
+		more := source
 		if sent >= p.window() || len(waiting) >= p.most+maxIdle {
-			take = nil
+			more = nil
 		}
+		var err error
 		select {
-		case b, ok := <-take:
+		case b, ok := <-more:
 			if !ok {
 				source = nil
 				continue
@@ -82,33 +98,26 @@ func (p *pump) run(ctx context.Context) error {
 				send <- b.frame
 			}
 		case a := <-answers:
-			if a.err != nil || len(waiting) == 0 {
-				return p.failed(waiting, a.err, a.err != nil)
-			}
-			if err := p.def.checkAnswer(waiting[0], a.result); err != nil {
-				return p.failed(waiting, err, false)
-			}
-			if err := p.answered(waiting[0], a.result); err != nil {
-				return err
-			}
-			waiting = waiting[1:]
-			if sent--; sent > 0 {
-				late.Reset(p.deadline) // of the next oldest: it could not be worked on before
-			} else {
-				late.Stop()
-			}
+			err = take(a)
 		case <-late.C:
-			return p.failed(waiting, fmt.Errorf("%w (%v)", errDeadline, p.deadline), false)
+			select {
+			case a := <-answers: // it was here that time was lost, not there
+				err = take(a)
+			default:
+				err = p.failed(waiting, fmt.Errorf("%w (%v)", errDeadline, p.deadline), false)
+			}
 		case <-ctx.Done():
 			return nil
 		}
-		for len(waiting) > 0 && waiting[0].frame == nil {
-			if err := p.answered(waiting[0], nil); err != nil {
-				return err
-			}
+		for err == nil && len(waiting) > 0 && waiting[0].frame == nil {
+			err = p.answered(waiting[0], nil)
 			waiting = waiting[1:]
 		}
+		if err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 func (p *pump) failed(waiting []*batch, err error, broken bool) error {

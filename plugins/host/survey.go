@@ -11,6 +11,9 @@ import (
 	"github.com/statscache/statscache/store"
 )
 
+// maxRegister is how often a plugin tries to be registered.
+const maxRegister = 3
+
 // prepare makes the runner ready for what the plugin says it is: checked, the only one of its id, known to the store.
 func (r *Runner) prepare(ctx context.Context, m *pb.Manifest) error {
 	def, err := define(m)
@@ -33,16 +36,9 @@ func (r *Runner) prepare(ctx context.Context, m *pb.Manifest) error {
 	}
 	r.closeLanes() // another program has taken the place of the one before
 	r.def = nil
-	var generations store.Generations
-	err = r.persist(ctx, func() (err error) {
-		generations, err = r.host.Store.Register(ctx, def.plugin)
-		return err
-	})
+	generations, err := r.register(ctx, def)
 	if err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		return &refusal{fmt.Errorf("register plugin %s: %w", def.plugin.ID, err)}
+		return err
 	}
 	generation := generations.Serving
 	if generations.Building != 0 {
@@ -65,6 +61,25 @@ func (r *Runner) prepare(ctx context.Context, m *pb.Manifest) error {
 		r.positions[p.Stream] = p.Pos
 	}
 	return nil
+}
+
+// register makes the plugin known to the store. What the store refuses again and again, it refuses for good: a metric
+// that another plugin has.
+func (r *Runner) register(ctx context.Context, def *definition) (g store.Generations, err error) {
+	pause := newBackoff(r.host.Limits.BackoffMin, maxStoreWait)
+	for attempt := 1; ; attempt++ {
+		err = r.persist(ctx, func() (err error) {
+			g, err = r.host.Store.Register(ctx, def.plugin)
+			return err
+		})
+		if err == nil || ctx.Err() != nil {
+			return g, err
+		}
+		if attempt == maxRegister {
+			return g, &refusal{fmt.Errorf("register plugin %s: %w", def.plugin.ID, err)}
+		}
+		pause.wait(ctx)
+	}
 }
 
 func (r *Runner) show(def *definition) {
