@@ -25,6 +25,7 @@ type crash struct {
 	t        testing.TB
 	random   *rand.Rand
 	inbox    map[string]bool // ids that were in the inbox at some kill
+	seen     int // how many those were, over all installations
 	kills    int
 	inFlight int // kills that met work under way
 }
@@ -155,6 +156,7 @@ func (c *crash) inspect(s *site) phase {
 	p.archived, p.uncommitted = archivedTo, archivedTo-pos
 	ids := readInbox(c.t, filepath.Join(dir, "journal"), archivedTo)
 	p.unarchived = len(ids)
+	c.seen += len(ids)
 	for _, id := range ids {
 		c.inbox[id] = true
 	}
@@ -258,7 +260,7 @@ func (c *crash) enough(kills, inFlight int) bool {
 
 func (c *crash) report(kills, inFlight int) {
 	c.t.Helper()
-	c.t.Logf("%d kills, %d of them with work in flight, %d events seen in the inbox", c.kills, c.inFlight, len(c.inbox))
+	c.t.Logf("%d kills, %d of them with work in flight, %d events seen in the inbox", c.kills, c.inFlight, c.seen)
 	if c.kills < kills || c.inFlight < inFlight {
 		c.t.Errorf("%d kills, %d with work in flight; want at least %d and %d", c.kills, c.inFlight, kills, inFlight)
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,24 +20,13 @@ func TestVerify_FindsAPlantedOffByOne(t *testing.T) {
 	}
 	first := func(table string) string { return fmt.Sprintf("(SELECT k FROM %s ORDER BY k LIMIT 1)", table) }
 	greatest := func(table string) string { return "(SELECT max(k) FROM " + table + ")" }
-	// A day table is kept twice, the other way round too: one of them is enough to be a difference.
-	var days, plain []string
-	for _, table := range counters {
-		if strings.HasSuffix(table, "_series") {
-			days = append(days, table)
-		} else {
-			plain = append(plain, table)
-		}
-	}
+	// The twin of a day table in the order of its series is left out: verify compares the table that answers are made of.
+	plain := slices.DeleteFunc(counters, func(table string) bool { return strings.HasSuffix(table, "_series") })
 	middle, last := plain[len(plain)/2], plain[len(plain)-1]
 	plants := []struct{ name, plant, undo string }{
 		{"one too many", "UPDATE " + plain[0] + " SET n = n + 1 WHERE k = " + first(plain[0]), "UPDATE " + plain[0] + " SET n = n - 1 WHERE k = " + first(plain[0])},
 		{"one too few", "UPDATE " + middle + " SET n = n - 1 WHERE k = " + first(middle), "UPDATE " + middle + " SET n = n + 1 WHERE k = " + first(middle)},
 		{"in the wrong bucket", "UPDATE " + last + " SET k = k + (1 << 44) WHERE k = " + greatest(last), "UPDATE " + last + " SET k = k - (1 << 44) WHERE k = " + greatest(last)},
-	}
-	if len(days) > 0 {
-		plants = append(plants, struct{ name, plant, undo string }{"in a day table by series",
-			"UPDATE " + days[0] + " SET n = n + 1 WHERE k = " + first(days[0]), "UPDATE " + days[0] + " SET n = n - 1 WHERE k = " + first(days[0])})
 	}
 	for _, p := range plants {
 		t.Run(p.name, func(t *testing.T) {
