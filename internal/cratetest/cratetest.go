@@ -4,12 +4,13 @@ package cratetest
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -79,8 +80,8 @@ func Start(t testing.TB) string {
 	return u.String()
 }
 
-// Run runs the tests of a binary and stops its node: for TestMain. A node whose test binary dies without it is killed
-// by the kernel.
+// Run runs the tests of a binary and stops its node: for TestMain. A node whose test binary dies before that is killed by its
+// watchdog.
 func Run(m *testing.M) int {
 	defer func() {
 		if shared.node != nil {
@@ -152,6 +153,9 @@ type Node struct {
 	ports [3]int
 	cmd   *exec.Cmd
 	done  chan struct{}
+
+	watchdog *exec.Cmd
+	pipe     io.Closer
 }
 
 // Launch starts a node from the command "crate" and waits until it answers.
@@ -202,24 +206,43 @@ func (n *Node) Start() error {
 		fmt.Sprintf("-Ctransport.tcp.port=%d", n.ports[1]), fmt.Sprintf("-Cpsql.port=%d", n.ports[2]), "-Cpath.data="+data, "-Cudc.enabled=false")
 	n.cmd.Env = append(os.Environ(), "CRATE_HEAP_SIZE=512m")
 	n.cmd.Stdout, n.cmd.Stderr = log, log
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	n.done = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		// The kernel sends Pdeathsig when the thread that started the child ends: this one stays until the child has.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := n.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = n.cmd.Wait() // 143 after SIGTERM
-			close(n.done)
-		}
-	}()
-	if err := <-started; err != nil {
+	if err := n.cmd.Start(); err != nil {
 		return fmt.Errorf("start crate: %w", err)
 	}
+	go func() {
+		_ = n.cmd.Wait() // 143 after SIGTERM
+		close(n.done)
+	}()
+	if err := n.watch(); err != nil {
+		return err
+	}
 	return n.wait()
+}
+
+// watch starts a shell that kills the node when the pipe from this process ends: that is, when this process is gone,
+// however it went. (Pdeathsig is not enough: the kernel forgets it where the launcher changes to another user.)
+func (n *Node) watch() error {
+	n.watchdog = exec.Command("sh", "-c", "read -r _; kill -9 "+strconv.Itoa(n.cmd.Process.Pid))
+	pipe, err := n.watchdog.StdinPipe()
+	if err != nil {
+		return err
+	}
+	n.pipe = pipe                                                // not to be collected, and so closed, before its time
+	n.watchdog.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is not for it
+	if err := n.watchdog.Start(); err != nil {
+		return fmt.Errorf("start crate's watchdog: %w", err)
+	}
+	return nil
+}
+
+// unwatch ends the watchdog before the node ends: the node's pid may be another process's afterwards.
+func (n *Node) unwatch() {
+	if n.watchdog != nil {
+		_ = n.watchdog.Process.Kill()
+		_ = n.watchdog.Wait()
+		n.watchdog = nil
+	}
 }
 
 // wait polls until the node answers a query.
@@ -255,12 +278,14 @@ func (n *Node) lastWords() string {
 
 // Kill ends the node with SIGKILL.
 func (n *Node) Kill() {
+	n.unwatch()
 	_ = n.cmd.Process.Kill()
 	<-n.done
 }
 
 // Stop ends the node and removes its data.
 func (n *Node) Stop() {
+	n.unwatch()
 	_ = n.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-n.done:

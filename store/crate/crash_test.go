@@ -89,6 +89,11 @@ func TestCrash_WritersAndServerKilled_CountEachEventOnce(t *testing.T) {
 	began := time.Now()
 	kills, pauses, servers := crashRounds(t, node, url, stop)
 	d := openAt(t, url)
+	var version string
+	if err := d.pool.QueryRow(testContext(t), "SELECT version['number'] FROM sys.nodes").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("CrateDB %s on %s", version, node.URL)
 	end := crashEnd(t, d, url, stop)
 	t.Logf("%d writers killed, %d paused and woken beside their successors, %d times the server, in %s; streams of %d events each",
 		kills, pauses, servers, time.Since(began).Round(time.Second), end)
