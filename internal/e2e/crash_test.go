@@ -25,7 +25,7 @@ type crash struct {
 	t        testing.TB
 	random   *rand.Rand
 	inbox    map[string]bool // ids that were in the inbox at some kill
-	seen     int // how many those were, over all installations
+	seen     int             // how many those were, over all installations
 	kills    int
 	inFlight int // kills that met work under way
 }

@@ -85,7 +85,7 @@ func TestImport_RandomStreamsEqualTheOracles(t *testing.T) {
 	t.Parallel()
 	needSharedTools(t)
 	streams := [][]string{
-		{"--seed", "101", "--n", "20000", "--days", "1", "--start", "2018-04-26T18:00", "--dup", "0.03", "--late", "0.05"},
+		{"--seed", "101", "--n", "10000", "--days", "1", "--start", "2018-04-26T18:00", "--dup", "0.03", "--late", "0.05"},
 	}
 	if long() {
 		streams = append(streams,
