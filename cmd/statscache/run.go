@@ -67,7 +67,7 @@ func runDaemon(ctx context.Context, c *config.Config, log *slog.Logger, started 
 	operators := api.NewAdmin(api.AdminOptions{Ready: d.Ready, Gatherer: registry, Logger: log})
 	failed := make(chan error, 2)
 	stopPublic := serve(face.HTTPServer(), public, failed)
-	stopAdmin := serve(api.NewHTTPServer(operators, time.Minute, log), admin, failed)
+	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
 	log.Info("statscache is running", "api", "http://"+public.Addr().String()+"/", "admin", "http://"+admin.Addr().String()+"/", "data_dir", c.DataDir, "endpoints", len(c.Endpoints))
 	if started != nil {
 		started(d, public.Addr().String())

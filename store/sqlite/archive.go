@@ -49,6 +49,7 @@ type statements struct{ blk, col, body, tailid, hot, archived *stmt }
 type stream struct {
 	no         int64
 	archivedTo uint64
+	owned      uint64 // events ever archived
 	hot        [lanes]hotQueue
 }
 
@@ -89,8 +90,8 @@ func (d *DB) Attach(ctx context.Context, id string) (archivedTo uint64, err erro
 // Streams lists all streams by id.
 func (d *DB) Streams(ctx context.Context) (out []store.Stream, err error) {
 	err = d.read(ctx, "list streams", func(c *conn) error {
-		return c.each("SELECT id, archived_to, retired FROM stream ORDER BY id", func(s *sqlite.Stmt) error {
-			out = append(out, store.Stream{ID: s.ColumnText(0), ArchivedTo: uint64(s.ColumnInt64(1)), Retired: s.ColumnBool(2)})
+		return c.each("SELECT id, archived_to, owned, retired FROM stream ORDER BY id", func(s *sqlite.Stmt) error {
+			out = append(out, store.Stream{ID: s.ColumnText(0), ArchivedTo: uint64(s.ColumnInt64(1)), Owned: uint64(s.ColumnInt64(2)), Retired: s.ColumnBool(3)})
 			return nil
 		})
 	})
@@ -117,9 +118,10 @@ func (d *DB) Archive(ctx context.Context, id string, blocks []*block.Block) ([]s
 			if err != nil {
 				return fmt.Errorf("block at %d: %w", b.First, err)
 			}
+			s.owned += uint64(r.Owned.Len())
 			out = append(out, r)
 		}
-		return a.put.archived.each(nil, s.archivedTo, s.no)
+		return a.put.archived.each(nil, s.archivedTo, s.owned, s.no)
 	})
 	if err != nil {
 		return nil, err
@@ -134,9 +136,9 @@ func (a *archive) stream(c *conn, id string) (*stream, error) {
 	}
 	s := &stream{}
 	found := false
-	err := c.each("SELECT no, archived_to FROM stream WHERE id=?", func(row *sqlite.Stmt) error {
+	err := c.each("SELECT no, archived_to, owned FROM stream WHERE id=?", func(row *sqlite.Stmt) error {
 		found = true
-		s.no, s.archivedTo = row.ColumnInt64(0), uint64(row.ColumnInt64(1))
+		s.no, s.archivedTo, s.owned = row.ColumnInt64(0), uint64(row.ColumnInt64(1)), uint64(row.ColumnInt64(2))
 		return nil
 	}, id)
 	if err != nil {
@@ -405,7 +407,7 @@ func (a *archive) prepare(c *conn) (err error) {
 		"INSERT INTO body VALUES(?,?)":                                               &a.put.body,
 		"INSERT INTO tailid(id, d, lane) VALUES(?,?,?)":                              &a.put.tailid,
 		"INSERT INTO hot(id, stream, lane, first, upto, n, d) VALUES(?,?,?,?,?,?,?)": &a.put.hot,
-		"UPDATE stream SET archived_to=? WHERE no=?":                                 &a.put.archived,
+		"UPDATE stream SET archived_to=?, owned=? WHERE no=?":                        &a.put.archived,
 	} {
 		if *s, err = c.prepare(q); err != nil {
 			return err

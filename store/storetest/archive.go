@@ -157,7 +157,7 @@ func archiveRoundTrip(t *testing.T, open Open[Archiver]) {
 	}
 	list, err := a.Streams(patience(t))
 	noError(t, err)
-	if want := []store.Stream{{ID: "s", ArchivedTo: 1724}}; !slices.Equal(list, want) {
+	if want := []store.Stream{{ID: "s", ArchivedTo: 1724, Owned: 1724}}; !slices.Equal(list, want) {
 		t.Fatalf("streams %+v, want %+v", list, want)
 	}
 }
