@@ -26,7 +26,7 @@ type Status struct {
 	Started         time.Time        `json:"started"`
 	Roles           []string         `json:"roles"` // of consume, compute, serve
 	EventsPerSecond float64          `json:"events_per_second"`
-	Owned           uint64           `json:"owned"` // events archived as ours since the start
+	Owned           uint64           `json:"owned"` // events archived as ours, ever
 	Endpoints       []EndpointStatus `json:"endpoints"`
 	Journal         JournalStatus    `json:"journal"`
 	Store           StoreStatus      `json:"store"`
