@@ -320,14 +320,14 @@ func TestHost_Killed_LeavesNoProcessesAndTheNextOneCleansUp(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var pid int
-	if _, err := fmt.Fscan(out, &pid); err != nil {
+	var pid, other int
+	if _, err := fmt.Fscan(out, &pid, &other); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	defer func() { _ = syscall.Kill(childOf(t, filepath.Join(dir, "child")), syscall.SIGKILL) }() // nobody's group leader is left to take it along
-	until(t, func() bool { return gone(pid) })
+	until(t, func() bool { return gone(pid) && gone(other) })
 	homes := func() int {
 		list, _ := filepath.Glob(filepath.Join(dir, homePrefix+"*"))
 		return len(list)

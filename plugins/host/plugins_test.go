@@ -235,16 +235,19 @@ func hostProcess() {
 	m := newMemory()
 	self, _ := os.Executable()
 	h, err := New(Options{
-		Programs: []Program{{ID: "parent", Argv: []string{self}, Builtin: true, Env: []string{"HOST_TEST_PLUGIN=parent", "CHILD_FILE=" + os.Getenv("CHILD_FILE")}}},
+		Programs: []Program{
+			{ID: "parent", Argv: []string{self}, Builtin: true, Env: []string{"HOST_TEST_PLUGIN=parent", "CHILD_FILE=" + os.Getenv("CHILD_FILE")}},
+			{ID: "wrong-closes", Argv: []string{self}, Builtin: true, Env: []string{"HOST_TEST_PLUGIN=wrong-closes"}}, // without the SDK's watch
+		},
 		Store:    m, Feed: feedOf{m}, RunDir: os.Getenv("RUN_DIR"), Limits: quick(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		panic(err)
 	}
 	go func() { _ = h.Run(context.Background()) }()
-	for h.Plugins()[0].State != Running {
+	for h.Plugins()[0].State != Running || h.Plugins()[1].State != Running {
 		time.Sleep(time.Millisecond)
 	}
-	fmt.Println(h.Plugins()[0].PID)
+	fmt.Println(h.Plugins()[0].PID, h.Plugins()[1].PID)
 	select {}
 }
