@@ -27,6 +27,9 @@ func TestCompat_AnswersAsTheOriginal(t *testing.T) {
 	s.mustRun("import", "testdata/compat/events.jsonl.gz")
 	d := s.start()
 	d.waitCaughtUp(20 * time.Second)
+	if got := d.total("volume-by-category-1h", ""); got != compatEvents {
+		t.Fatalf("%d events counted, want %d", got, compatEvents)
+	}
 
 	text, err := os.ReadFile("testdata/compat/requests.tsv")
 	if err != nil {

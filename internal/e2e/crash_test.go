@@ -117,7 +117,7 @@ func stopped(pid int) error {
 
 // phase is what a kill found under way.
 type phase struct {
-	received, unarchived int    // events in the inbox, and of them not archived
+	unarchived  int    // events in the inbox and not archived
 	archived             uint64 // positions archived
 	uncommitted          uint64 // of those not committed by the slowest plugin
 	early                bool   // there was no store or no inbox yet

@@ -177,15 +177,6 @@ func (d *daemon) stopBy(sig syscall.Signal) {
 	d.nothingLeft(below)
 }
 
-// kill ends the daemon without a chance to do anything, and waits until its plugins have noticed.
-func (d *daemon) kill() {
-	d.t.Helper()
-	below := descendants(d.pid())
-	_ = d.cmd.Process.Kill() // it may have ended by itself
-	<-d.exited
-	d.processesGone(below)
-}
-
 func (d *daemon) processesGone(below []process) {
 	d.t.Helper()
 	if err := poll(5*time.Second, func() error {
