@@ -118,9 +118,9 @@ func stopped(pid int) error {
 // phase is what a kill found under way.
 type phase struct {
 	unarchived  int    // events in the inbox and not archived
-	archived             uint64 // positions archived
-	uncommitted          uint64 // of those not committed by the slowest plugin
-	early                bool   // there was no store or no inbox yet
+	archived    uint64 // positions archived
+	uncommitted uint64 // of those not committed by the slowest plugin
+	early       bool   // there was no store or no inbox yet
 }
 
 func (p phase) working() bool { return p.unarchived > 0 || p.uncommitted > 0 }
