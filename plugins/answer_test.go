@@ -90,8 +90,7 @@ func TestAnswer_PanicOfOneMetric_LeavesNothingOfTheEvent(t *testing.T) {
 			{Name: "b", Every: []time.Duration{time.Second}, Dims: []string{"topic"}, On: func(e *Event, add func(int64, ...string)) {
 				switch e.Topic {
 				case "nil":
-					var m map[string]int
-					m["x"] = 1
+					_ = e.Users[5]
 				case "values":
 					add(1, "one", "two")
 				case "body":

@@ -67,7 +67,7 @@ func (p *Plugin) manifest() (*pb.Manifest, error) {
 
 func (c *Counter) metric() (*pb.Metric, error) {
 	if c.Name == "" || c.On == nil || len(c.Every) == 0 {
-		return nil, errors.New("Name, Every and On are needed")
+		return nil, errors.New("it needs Name, Every and On")
 	}
 	x := &pb.Metric{
 		Id: Ident(c.Name), Name: c.Name, Summary: c.Summary, Description: c.Description, Kind: pb.Kind_COUNTER,
@@ -78,7 +78,7 @@ func (c *Counter) metric() (*pb.Metric, error) {
 	}
 	for _, d := range c.Multi {
 		if !slices.Contains(c.Dims, d) {
-			return nil, fmt.Errorf("Multi names %q, which is not one of Dims", d)
+			return nil, fmt.Errorf("field Multi names %q, which is not one of Dims", d)
 		}
 	}
 	for _, d := range c.Every {
@@ -92,7 +92,7 @@ func (c *Counter) metric() (*pb.Metric, error) {
 
 func (l *Latest) metric() (*pb.Metric, error) {
 	if l.Name == "" || l.On == nil {
-		return nil, errors.New("Name and On are needed")
+		return nil, errors.New("it needs Name and On")
 	}
 	x := &pb.Metric{
 		Id: Ident(l.Name), Name: l.Name, Summary: l.Summary, Description: l.Description, Kind: pb.Kind_LATEST,
