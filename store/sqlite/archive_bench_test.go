@@ -109,6 +109,9 @@ func BenchmarkArchive_FullBlocks(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
 	b.ReportMetric(float64(used.Nanoseconds())/float64(n), "cpu-ns/event")
 	b.ReportMetric(float64(longest.Milliseconds()), "longest-ms")
+	var r unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &r)
+	b.ReportMetric(float64(r.Maxrss>>10), "maxrss-MB")
 	size, _ := d.writerInt("SELECT sum(pgsize) FROM dbstat")
 	b.ReportMetric(float64(size)/float64(n), "B/event")
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -265,6 +266,39 @@ func readPositions(d []byte) (out []uint32) {
 		out, d = append(out, prev), d[k:]
 	}
 	return out
+}
+
+// TestDamage_IsAnErrorThatNamesTheBlock changes bytes behind the store's back.
+func TestDamage_IsAnErrorThatNamesTheBlock(t *testing.T) {
+	for _, table := range []string{"col", "body", "hot"} {
+		t.Run(table, func(t *testing.T) {
+			again := small(t)
+			d := again(t)
+			if _, err := d.Attach(t.Context(), "s"); err != nil {
+				t.Fatal(err)
+			}
+			blocks := []*block.Block{storetest.Block(1, storetest.Events("e", 0, 30)), storetest.Block(31, storetest.Events("e", 30, 5))}
+			if _, err := d.Archive(t.Context(), "s", blocks); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			path := d.o.Path
+			script(t, path, "UPDATE "+table+" SET d=CAST(substr(d, 1, length(d)/2)||x'ff'||substr(d, length(d)/2+2) AS BLOB)")
+			r := open(t, Options{Path: path, ReadOnly: true})
+			defer func() { _ = r.Close() }()
+			got, _, err := r.Read(t.Context(), store.ReadRequest{Stream: "s", Events: 100, Bodies: true})
+			for _, b := range got {
+				if _, bad := b.Bodies(); bad != nil { // frames are checked where they are unpacked
+					err = bad
+				}
+			}
+			if !errors.Is(err, block.ErrCorrupt) || errors.Is(err, store.ErrUnavailable) {
+				t.Fatalf("%v, want ErrCorrupt", err)
+			}
+		})
+	}
 }
 
 func TestPositions_DenseOnesBecomeABitmap(t *testing.T) {

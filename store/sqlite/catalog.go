@@ -88,9 +88,11 @@ func (d *DB) register(c *conn, p store.Plugin, list string, raised map[string]ui
 		if err != nil {
 			return g, err
 		}
-		if p.Fingerprint == servingPrint {
+		switch {
+		case k.building != 0 && p.Fingerprint == buildingPrint: // goes on, also where Rebuild began it
+		case p.Fingerprint == servingPrint:
 			g.Building = 0
-		} else if k.building == 0 || p.Fingerprint != buildingPrint {
+		default:
 			k.generations++
 			g.Building = k.generations
 		}
@@ -102,13 +104,17 @@ func (d *DB) register(c *conn, p store.Plugin, list string, raised map[string]ui
 	if g.Building != 0 {
 		current = g.Building
 	}
+	same, err := c.has("SELECT 1 FROM generation WHERE plugin=? AND generation=? AND metrics=?", p.ID, current, list)
+	if err != nil {
+		return g, err
+	}
 	if err := define(c, p, current, list); err != nil {
 		return g, err
 	}
 	if err := fenceOld(c, p.ID, g); err != nil {
 		return g, err
 	}
-	if current == g.Serving {
+	if current == g.Serving && !same {
 		for _, m := range p.Metrics { // what is said of it may have changed
 			if raised[m.ID], err = raiseVersion(c, m.ID); err != nil {
 				return g, err

@@ -129,11 +129,3 @@ func (x *idCache) shrink(keep *idSegment) {
 		delete(x.segs, oldest)
 	}
 }
-
-// drop forgets a segment that is gone.
-func (x *idCache) drop(seg int64) {
-	if g := x.segs[seg]; g != nil {
-		x.bytes -= g.bytes
-		delete(x.segs, seg)
-	}
-}

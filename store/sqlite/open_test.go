@@ -42,7 +42,9 @@ func TestOpen_WhatIsNotOurs_IsRefusedAndLeftAlone(t *testing.T) {
 		}, store.ErrForeign, "original statscache (table data_volume_1s)"},
 		"another program":      {func(p string) { script(t, p, `CREATE TABLE users(x)`) }, store.ErrForeign, "another file"},
 		"another program's id": {func(p string) { script(t, p, `PRAGMA application_id=77`) }, store.ErrForeign, "application id 77"},
-		"a newer one":          {func(p string) { script(t, p, fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=99", applicationID)) }, store.ErrNewer, "layout 99"},
+		"a newer one": {func(p string) {
+			script(t, p, fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=99", applicationID))
+		}, store.ErrNewer, "layout 99"},
 		"no database": {func(p string) {
 			if err := os.WriteFile(p, []byte(strings.Repeat("this is no database\n", 500)), 0o600); err != nil {
 				t.Fatal(err)
