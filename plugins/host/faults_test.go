@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/store"
 )
@@ -72,7 +74,8 @@ func TestRunner_PluginFailsMidBatch_CountsOnce(t *testing.T) {
 	}
 }
 
-func TestRunner_KilledAgainAndAgain_CountsOnce(t *testing.T) {
+func TestRunner_KilledAgainAndAgain_CountsOnceAndLeavesNoGoroutine(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	blocks := sample(rand.New(rand.NewPCG(20, 1)), 60, 100)
 	m := newMemory()
 	m.shortest = 2

@@ -239,7 +239,7 @@ func hostProcess() {
 			{ID: "parent", Argv: []string{self}, Builtin: true, Env: []string{"HOST_TEST_PLUGIN=parent", "CHILD_FILE=" + os.Getenv("CHILD_FILE")}},
 			{ID: "wrong-closes", Argv: []string{self}, Builtin: true, Env: []string{"HOST_TEST_PLUGIN=wrong-closes"}}, // without the SDK's watch
 		},
-		Store:    m, Feed: feedOf{m}, RunDir: os.Getenv("RUN_DIR"), Limits: quick(), Logger: slog.New(slog.DiscardHandler),
+		Store: m, Feed: feedOf{m}, RunDir: os.Getenv("RUN_DIR"), Limits: quick(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		panic(err)

@@ -32,11 +32,12 @@ type process struct {
 	hello  *io.PipeReader // the handshake line, all that go-plugin gets to see of stdout
 	helloW *io.PipeWriter
 
-	mu    sync.Mutex
-	pid   int  // 0 before the start
-	ended bool // reaped: the pid may be somebody else's
-	done  chan struct{}
-	err   error // how it ended; to be read after done
+	mu     sync.Mutex
+	pid    int  // 0 before the start
+	killed bool // maybe before the start
+	ended  bool // reaped: the pid may be somebody else's
+	done   chan struct{}
+	err    error // how it ended; to be read after done
 }
 
 func newProcess(argv, env []string, dir string, out *output) *process {
@@ -83,6 +84,9 @@ func (p *process) own(cmd *exec.Cmd, started chan<- error, outR, errR *os.File) 
 	}
 	p.mu.Lock()
 	p.pid = cmd.Process.Pid
+	if p.killed {
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+	}
 	p.mu.Unlock()
 	var readers sync.WaitGroup
 	readers.Go(func() { p.readStdout(outR) })
@@ -140,6 +144,7 @@ func isHandshake(line []byte) bool {
 func (p *process) Kill(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.killed = true
 	if p.pid == 0 || p.ended {
 		return nil
 	}
