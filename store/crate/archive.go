@@ -42,8 +42,12 @@ func (d *DB) Archive(ctx context.Context, stream string, blocks []*block.Block) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.settle(ctx, d, stream); err != nil {
-		return nil, err
+	// The same call again after an announcement without an answer begins where that one did, so that its caller learns
+	// what is owned; any other call begins behind it.
+	if s.next != nil && (len(blocks) == 0 || int64(blocks[len(blocks)-1].Upto) != s.next.archivedTo) {
+		if err := s.announce(ctx, d, stream, s.next.archivedTo); err != nil {
+			return nil, err
+		}
 	}
 	from := s.cur.row.archivedTo
 	if err := follow(blocks, uint64(from)); err != nil {

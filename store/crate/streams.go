@@ -98,14 +98,6 @@ func (s *ownStream) announce(ctx context.Context, d *DB, stream string, to int64
 	return nil
 }
 
-// settle finishes an announcement of which the outcome is unknown.
-func (s *ownStream) settle(ctx context.Context, d *DB, stream string) error {
-	if s.next == nil {
-		return nil
-	}
-	return s.announce(ctx, d, stream, s.next.archivedTo)
-}
-
 // Streams lists all streams by id.
 func (d *DB) Streams(ctx context.Context) ([]store.Stream, error) {
 	if err := d.refresh(ctx, "streams"); err != nil {
