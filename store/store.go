@@ -35,6 +35,8 @@ type Store interface {
 	Catalog
 	Reader
 	Upkeep
+	Scanner
+	Mender
 	// Kind names the engine: "sqlite" or "crate".
 	Kind() string
 	// Ping says whether the database answers now.

@@ -92,7 +92,7 @@ func (d *DB) repairCell(c *conn, m *metric, f store.CellFix) error {
 	if series < 0 {
 		return nil // nothing is stored of it, and nothing should be
 	}
-	cell := store.MakeCell(floorOf(f.Time, t.seconds), uint32(series))
+	cell := store.MakeCell(f.Time/t.seconds, uint32(series))
 	if len(d.ledger.kept(f.Metric, t.seconds, []store.Delta{{Cell: cell, N: 1}})) == 0 {
 		return nil
 	}
@@ -101,8 +101,6 @@ func (d *DB) repairCell(c *conn, m *metric, f store.CellFix) error {
 	}
 	return setCount(c, t.byKey, byKey(cell), f.N)
 }
-
-func floorOf(x, by int64) int64 { return ceilDiv(x-by+1, by) }
 
 func setCount(c *conn, table string, k, n int64) error {
 	if n == 0 {

@@ -32,3 +32,7 @@ func TestCatalog(t *testing.T) { storetest.Catalog(t, fresh) }
 func TestReader(t *testing.T) { storetest.Reader(t, fresh) }
 
 func TestUpkeep(t *testing.T) { storetest.Upkeep(t, fresh) }
+
+func TestScan(t *testing.T) { storetest.Scan(t, fresh) }
+
+func TestMend(t *testing.T) { storetest.Mend(t, fresh) }

@@ -51,6 +51,8 @@ func All[E store.Store](t *testing.T, fresh Fresh[E]) {
 	t.Run("Catalog", func(t *testing.T) { Catalog(t, fresh) })
 	t.Run("Reader", func(t *testing.T) { Reader(t, fresh) })
 	t.Run("Upkeep", func(t *testing.T) { Upkeep(t, fresh) })
+	t.Run("Scan", func(t *testing.T) { Scan(t, fresh) })
+	t.Run("Mend", func(t *testing.T) { Mend(t, fresh) })
 }
 
 // as narrows an engine to what a group asks for, so that the cases need not be generic.
