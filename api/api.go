@@ -47,6 +47,8 @@ type Options struct {
 	Store   Store
 	Plugins func() []PluginStatus // none when nil
 	Status  func() Status         // an empty one when nil
+	// Explain finds the events behind a number; there is no such route when it is nil. ErrUnknown: no such metric.
+	Explain func(ctx context.Context, q ExplainQuery) (Explanation, error)
 
 	// BaseURL is the address that clients see, for links behind a proxy; the request's own scheme and host when empty.
 	// What a client says about itself in forwarding headers is never believed.
@@ -66,7 +68,9 @@ type Server struct {
 	store       Store
 	plugins     func() []PluginStatus
 	status      func() Status
-	base        string // without a trailing slash, empty for the request's own
+	explain     func(ctx context.Context, q ExplainQuery) (Explanation, error)
+	explains    chan struct{} // a token per explanation that may run
+	base        string        // without a trailing slash, empty for the request's own
 	defaultRows int
 	maximumRows int
 	now         func() time.Time
@@ -94,7 +98,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		store: o.Store, plugins: o.Plugins, status: o.Status, base: base,
+		store: o.Store, plugins: o.Plugins, status: o.Status, explain: o.Explain, explains: make(chan struct{}, explainsAtOnce), base: base,
 		defaultRows: o.DefaultRows, maximumRows: o.MaximumRows, now: o.Now, log: o.Logger,
 	}
 	if s.log == nil {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// intervalName writes an interval of whole seconds as idents do: "1s", "1m30s", "1d".
-func intervalName(d time.Duration) string {
+// IntervalName writes an interval of whole seconds as idents do: "1s", "1m30s", "1d".
+func IntervalName(d time.Duration) string {
 	var b strings.Builder
 	left := int64(d / time.Second)
 	for _, u := range []struct {
@@ -31,5 +31,5 @@ func identOf(metric string, interval time.Duration) string {
 	if interval == 0 {
 		return metric
 	}
-	return metric + "-" + intervalName(interval)
+	return metric + "-" + IntervalName(interval)
 }

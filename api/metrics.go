@@ -84,7 +84,7 @@ func (s *Server) describe(ctx context.Context, m *store.ServedMetric) (metricDes
 		}
 	}
 	for _, iv := range m.Intervals {
-		d.Intervals = append(d.Intervals, intervalName(iv))
+		d.Intervals = append(d.Intervals, IntervalName(iv))
 		d.Idents = append(d.Idents, identOf(m.ID, iv))
 		first, last, ok, err := s.store.Span(ctx, m.ID, iv)
 		if err != nil {

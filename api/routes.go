@@ -51,6 +51,9 @@ func (s *Server) routes() *echo.Echo {
 	v1("/status", func(echo.Context) (question, error) { return s.statusQuestion(), nil })
 	v1("/metrics", func(echo.Context) (question, error) { return s.metricsQuestion(), nil })
 	v1("/metrics/:id", s.metricQuestion)
+	if s.explain != nil {
+		v1("/metrics/:id/explain", s.explainQuestion)
+	}
 
 	get("/", s.start.page(s))
 	for name := range startFiles {

@@ -122,7 +122,7 @@ func TestIntervalName(t *testing.T) {
 		time.Second: "1s", 15 * time.Second: "15s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h",
 		24 * time.Hour: "1d", 36*time.Hour + time.Second: "1d12h1s", 7 * 24 * time.Hour: "7d", 0: "0s",
 	} {
-		if got := intervalName(d); got != want {
+		if got := IntervalName(d); got != want {
 			t.Errorf("%s: %q, want %q", d, got, want)
 		}
 	}

@@ -213,7 +213,7 @@ func (v *verifier) plugin(ctx context.Context, p candidate, list []store.ServedM
 	if err != nil {
 		return fmt.Errorf("positions of %s: %w", id, err)
 	}
-	dead, err := v.deadLetters(ctx, id)
+	dead, err := deadLetters(ctx, v.store, id)
 	if err != nil {
 		return err
 	}
@@ -296,11 +296,12 @@ type letter struct {
 	seq    uint64
 }
 
-func (v *verifier) deadLetters(ctx context.Context, plugin string) (map[letter]bool, error) {
-	_, total, err := v.store.DeadLetters(ctx, plugin, 0)
+// deadLetters gives the events that a plugin could not take: they are in no number.
+func deadLetters(ctx context.Context, s store.Reader, plugin string) (map[letter]bool, error) {
+	_, total, err := s.DeadLetters(ctx, plugin, 0)
 	if err == nil && total > 0 {
 		var list []store.StreamDeadLetter
-		if list, _, err = v.store.DeadLetters(ctx, plugin, total); err == nil {
+		if list, _, err = s.DeadLetters(ctx, plugin, total); err == nil {
 			out := map[letter]bool{}
 			for _, d := range list {
 				out[letter{d.Stream, d.Seq}] = true

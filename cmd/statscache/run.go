@@ -59,7 +59,7 @@ func runDaemon(ctx context.Context, c *config.Config, log *slog.Logger, started 
 	if err := d.Start(ctx, true); err != nil {
 		return errors.Join(err, public.Close(), admin.Close())
 	}
-	face, err := api.New(api.Options{Store: d.Store(), Plugins: d.Plugins, Status: d.Status, BaseURL: c.BaseURL,
+	face, err := api.New(api.Options{Store: d.Store(), Plugins: d.Plugins, Status: d.Status, Explain: d.Explain, BaseURL: c.BaseURL,
 		DefaultRows: c.DefaultRowsPerPage, MaximumRows: c.MaximumRowsPerPage, Logger: log, Registry: registry})
 	if err != nil {
 		return errors.Join(err, public.Close(), admin.Close())

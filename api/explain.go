@@ -1,0 +1,151 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// ExplainQuery asks for the events behind one number.
+type ExplainQuery struct {
+	Metric string
+	Time   time.Time           // anywhere in the bucket; its start belongs to it, its end to the next one
+	End    bool                // Time is the bucket's end, as the rows of /api/{ident} have it
+	Step   time.Duration       // 0: the finest interval that still keeps that time
+	Filter map[string][]string // dimension to values: any of one dimension, all dimensions; none for the whole bucket
+	Events int                 // how many to list at most, 0 for MaxExplained
+}
+
+// MaxExplained is how many events an explanation lists at most.
+const MaxExplained = 1000
+
+// Explanation is one number and the events behind it.
+type Explanation struct {
+	Metric    string              `json:"metric"`
+	Plugin    string              `json:"plugin"`
+	From      time.Time           `json:"from"`
+	To        time.Time           `json:"to"`
+	Step      string              `json:"step"` // as in idents: 1m, 1d
+	Filter    map[string][]string `json:"filter"`
+	Count     int64               `json:"count"`     // what the archived events add up to, those not listed too
+	Stored    int64               `json:"stored"`    // what is stored and served
+	Differs   bool                `json:"differs"`   // the two are not the same, and nothing in Notes excuses it
+	Pending   int64               `json:"pending"`   // events of that time that are archived but not counted yet
+	Truncated bool                `json:"truncated"` // more events count than are listed
+	Notes     []string            `json:"notes"`     // what to know about the number, one sentence each
+	Events    []ExplainedEvent    `json:"events"`    // by time and id
+}
+
+// ExplainedEvent is an event that counts, and how much.
+type ExplainedEvent struct {
+	ID       string          `json:"msg_id"`
+	Topic    string          `json:"topic"`
+	Category string          `json:"category"`
+	Time     time.Time       `json:"timestamp"`
+	Received time.Time       `json:"received"`
+	Source   string          `json:"source"`
+	Users    []string        `json:"users"`
+	Packages []string        `json:"packages"`
+	Agent    string          `json:"agent"`
+	Signed   string          `json:"signed"` // verified, unsigned or unchecked
+	Count    int64           `json:"count"`  // what it adds to the number
+	Bytes    int             `json:"bytes"`  // of the envelope as received
+	Msg      json.RawMessage `json:"msg"`    // of the envelope; null where it is too large to be listed
+}
+
+// ParameterError is a part of a query that can't be meant.
+type ParameterError struct{ Name, Detail string }
+
+func (e *ParameterError) Error() string { return e.Name + ": " + e.Detail }
+
+// The bounds of explanations: each of them starts a process.
+const (
+	explainsAtOnce  = 2
+	maxFilterValues = 100
+)
+
+// explainQuestion is GET /api/v1/metrics/{id}/explain.
+func (s *Server) explainQuestion(c echo.Context) (question, error) {
+	q, err := parseExplain(c.Param("id"), c.Request().URL.Query(), s.now())
+	if err != nil {
+		return question{}, err
+	}
+	d, err := s.directoryWith(c.Request().Context(), func(d *directory) bool { return d.byID[q.Metric] != nil })
+	if err != nil {
+		return question{}, err
+	}
+	if d.byID[q.Metric] == nil {
+		return question{}, notFound("no such metric: " + cut(q.Metric, maxValue))
+	}
+	name, err := json.Marshal(q)
+	if err != nil {
+		return question{}, fmt.Errorf("explain %s: %w", q.Metric, err)
+	}
+	return question{key: "explain " + string(name), scope: q.Metric, dir: d, until: s.now().Add(time.Second), build: func(ctx context.Context) (*answer, error) {
+		select {
+		case s.explains <- struct{}{}:
+			defer func() { <-s.explains }()
+		default:
+			return nil, unavailable("Other numbers are being explained just now.", 2)
+		}
+		x, err := s.explain(ctx, q)
+		var bad *ParameterError
+		if errors.As(err, &bad) {
+			return nil, badParameter(bad.Name, bad.Detail)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("explain %s: %w", q.Metric, err)
+		}
+		return jsonAnswer(x)
+	}}, nil
+}
+
+// parseExplain reads the parameters of an explanation. Unknown ones are refused: a misspelt filter would explain
+// another number.
+func parseExplain(metric string, values url.Values, now time.Time) (q ExplainQuery, err error) {
+	q = ExplainQuery{Metric: metric, Filter: map[string][]string{}}
+	for name, list := range values {
+		if name != "filter" && len(list) > 1 {
+			return q, badParameter(name, "is given more than once")
+		}
+		switch name {
+		case "time":
+			q.Time, err = parseMoment(list[0], now)
+		case "step":
+			q.Step, err = parseStep(list[0])
+		case "end":
+			q.End, err = strconv.ParseBool(list[0])
+		case "limit":
+			if q.Events, err = strconv.Atoi(list[0]); err == nil && (q.Events < 1 || q.Events > MaxExplained) {
+				err = fmt.Errorf("must be 1 to %d", MaxExplained)
+			}
+		case "filter":
+			if len(list) > maxFilterValues {
+				return q, badParameter(name, fmt.Sprintf("at most %d values", maxFilterValues))
+			}
+			for _, f := range list {
+				dim, value, ok := strings.Cut(f, ":")
+				if !ok || dim == "" {
+					return q, badParameter(name, "must be dimension:value")
+				}
+				q.Filter[dim] = append(q.Filter[dim], value)
+			}
+		default:
+			return q, badParameter(cut(name, maxValue), "is no parameter here; there are time, step, end, filter and limit")
+		}
+		if err != nil {
+			return q, badParameter(name, err.Error())
+		}
+	}
+	if q.Time.IsZero() {
+		return q, badParameter("time", "must be given: a time in the bucket to explain")
+	}
+	return q, nil
+}

@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// explanation is what explain answers, as a script reads it.
+type explanation struct {
+	Count, Stored, Pending int64
+	Differs, Truncated     bool
+	Notes                  []string
+	Events                 []struct {
+		ID       string `json:"msg_id"`
+		Topic    string
+		Category string
+		Users    []string
+		Count    int64
+		Msg      json.RawMessage
+	}
+}
+
+func (x explanation) listed() (n int64) {
+	for _, e := range x.Events {
+		n += e.Count
+	}
+	return n
+}
+
+func decodeExplanation(t testing.TB, text string) (x explanation) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &x); err != nil {
+		t.Fatalf("%v in %s", err, tail(text))
+	}
+	return x
+}
+
+// TestExplain_EveryKindOfNumberHasItsEvents asks about rows of the oracle: of the command without a daemon, of the
+// command beside one, and of the API.
+func TestExplain_EveryKindOfNumberHasItsEvents(t *testing.T) {
+	t.Parallel()
+	g := goldens(t)[0]
+	s := newSite(t, nil)
+	s.mustRun("import", g.file)
+	type question struct {
+		metric, step, end, dim, value string
+		want                          int64
+	}
+	var questions []question
+	for _, q := range []question{{metric: "volume", step: "1m"}, {metric: "volume-by-category", step: "1d", dim: "category"}, {metric: "volume-by-category", step: "1h", dim: "category"},
+		{metric: "volume-by-topic", step: "1m", dim: "topic"}} {
+		rows, err := csv.NewReader(strings.NewReader(g.expected[q.metric+"-"+q.step])).ReadAll()
+		if err != nil || len(rows) < 2 {
+			t.Fatalf("oracle of %s-%s: %v", q.metric, q.step, err)
+		}
+		for _, at := range []int{1, len(rows) / 2, len(rows) - 1} {
+			for i, column := range rows[0] {
+				switch column {
+				case "timestamp":
+					q.end = rows[at][i]
+				case "volume":
+					q.want, _ = strconv.ParseInt(rows[at][i], 10, 64) // 0 never stands in a row
+				case q.dim:
+					q.value = rows[at][i]
+				}
+			}
+			questions = append(questions, q)
+		}
+	}
+	ask := func(q question) explanation {
+		args := []string{"explain", q.metric, q.end, "--end", "--step", q.step, "--json"}
+		if q.dim != "" {
+			args = append(args, q.dim+"="+q.value)
+		}
+		return decodeExplanation(t, s.mustRun(args...).stdout)
+	}
+	check := func(how string, q question, x explanation) {
+		t.Helper()
+		if x.Count != q.want || x.Stored != q.want || x.listed() != q.want || x.Differs || x.Truncated || len(x.Notes) > 0 {
+			t.Errorf("%s: %+v: count %d, stored %d, listed %d, differs %v, notes %q", how, q, x.Count, x.Stored, x.listed(), x.Differs, x.Notes)
+		}
+		for _, e := range x.Events {
+			if e.ID == "" || len(e.Msg) == 0 || q.dim == "topic" && e.Topic != q.value || q.dim == "category" && e.Category != q.value {
+				t.Errorf("%s: %+v names %+v", how, q, e)
+			}
+		}
+	}
+	for _, q := range questions {
+		check("alone", q, ask(q))
+	}
+	d := s.start()
+	check("beside", questions[0], ask(questions[0]))
+	for _, q := range questions {
+		check("API", q, d.explain(q.metric, q.end, q.step, q.dim, q.value))
+	}
+	for path, want := range map[string]int{
+		"volume/explain":                          http.StatusBadRequest,
+		"volume/explain?time=yesterday":           http.StatusBadRequest,
+		"volume/explain?time=now&step=7m":         http.StatusBadRequest,
+		"volume/explain?time=now&filter=user:x":   http.StatusBadRequest,
+		"volume/explain?time=now&fliter=user:x":   http.StatusBadRequest,
+		"nothing/explain?time=now":                http.StatusNotFound,
+		"volume/explain?time=now&limit=1":         http.StatusOK,
+		"volume-by-user/explain?time=-7d&step=1h": http.StatusOK,
+	} {
+		code, body, err := get("http://" + s.api + "/api/v1/metrics/" + path)
+		if err != nil || code != want {
+			t.Errorf("%s: %d, %v; want %d: %s", path, code, err, want, tail(body))
+		}
+	}
+	d.stop()
+	table := tables(t, s.database(), "count_*_60")[0]
+	execute(t, s.database(), "UPDATE "+table+" SET n = n + 1") // volume's own: it was registered first
+	q := questions[0]
+	r := s.run("explain", q.metric, q.end, "--end", "--step", q.step)
+	if want := fmt.Sprintf("the number stored is %d, but the archived events add up to %d", q.want+1, q.want); r.code != 1 || !strings.Contains(r.stdout, want) {
+		t.Errorf("a wrong number: exit status %d, want 1 and %q:\n%s%s", r.code, want, r.stdout, r.stderr)
+	}
+	for _, args := range [][]string{{"explain", "volume"}, {"explain", "volume", "yesterday"}, {"explain", "volume", "now", "topic"}, {"explain", "volume", "now", "a=b"},
+		{"explain", "volume", "now", "--step", "7m"}, {"explain", "volume", "now", "--limit", "0"}} {
+		if r := s.run(args...); r.code != 2 || r.stderr == "" || r.stdout != "" {
+			t.Errorf("%q: exit status %d, want 2 and a sentence:\n%s%s", args, r.code, r.stdout, r.stderr)
+		}
+	}
+	if r := s.run("explain", "nothing", "now"); r.code != 1 || !strings.Contains(r.stderr, "nothing") {
+		t.Errorf("an unknown metric: exit status %d: %s", r.code, r.stderr)
+	}
+}
+
+func (d *daemon) explain(metric, end, step, dim, value string) explanation {
+	d.t.Helper()
+	q := url.Values{"time": {end}, "end": {"1"}, "step": {step}}
+	if dim != "" {
+		q.Set("filter", dim+":"+value)
+	}
+	code, body, err := get("http://" + d.api + "/api/v1/metrics/" + metric + "/explain?" + q.Encode())
+	if err != nil || code != http.StatusOK {
+		d.t.Fatalf("explain %s: %d, %v: %s", metric, code, err, tail(body))
+	}
+	return decodeExplanation(d.t, body)
+}
