@@ -7,16 +7,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+
+	"github.com/statscache/statscache/internal/testpython"
 )
 
 // fedmsgLoads asks fedmsg itself for the merged configuration of a scene.
 func fedmsgLoads(t *testing.T, s *scene, files ...string) map[string]any {
 	t.Helper()
-	python := os.Getenv("STATSCACHE_TEST_PYTHON")
-	if python == "" {
-		t.Skip("not compared with fedmsg itself: set STATSCACHE_TEST_PYTHON to the python of a venv made with " +
-			"pip install 'setuptools<81' 'fedmsg[commands,consumers,crypto_ng]'")
-	}
+	python := testpython.Find(t)
 	script, err := filepath.Abs("testdata/load_config.py")
 	if err != nil {
 		t.Fatal(err)

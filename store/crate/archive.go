@@ -45,7 +45,7 @@ func (d *DB) Archive(ctx context.Context, stream string, blocks []*block.Block) 
 	// The same call again after an announcement without an answer begins where that one did, so that its caller learns
 	// what is owned; any other call begins behind it.
 	if s.next != nil && (len(blocks) == 0 || int64(blocks[len(blocks)-1].Upto) != s.next.archivedTo) {
-		if err := s.announce(ctx, d, stream, s.next.archivedTo); err != nil {
+		if err := s.announce(ctx, d, stream, *s.next); err != nil {
 			return nil, err
 		}
 	}
@@ -54,7 +54,7 @@ func (d *DB) Archive(ctx context.Context, stream string, blocks []*block.Block) 
 		return nil, fmt.Errorf("stream %s: %w", stream, err)
 	}
 	out := make([]store.Archived, len(blocks))
-	to, parts := from, map[int32]bool{}
+	to, sum, parts := from, int64(0), map[int32]bool{}
 	for i, b := range blocks {
 		owned, err := d.own(ctx, stream, b, uint64(from), parts, &out[i])
 		if err != nil {
@@ -63,7 +63,7 @@ func (d *DB) Archive(ctx context.Context, stream string, blocks []*block.Block) 
 		if out[i].Owned, err = b.Keep(owned); err != nil {
 			return nil, fmt.Errorf("stream %s, block at %d: %w", stream, b.First, err)
 		}
-		to = max(to, int64(b.Upto))
+		to, sum = max(to, int64(b.Upto)), sum+int64(out[i].Owned.Len())
 	}
 	if to == from {
 		return out, nil
@@ -73,7 +73,7 @@ func (d *DB) Archive(ctx context.Context, stream string, blocks []*block.Block) 
 			return nil, err
 		}
 	}
-	return out, s.announce(ctx, d, stream, to)
+	return out, s.announce(ctx, d, stream, s.reaching(to, sum))
 }
 
 // follow checks that blocks go on where the stream stands.

@@ -35,7 +35,7 @@ func (d *DB) tables() []string {
 			"users ARRAY(TEXT), packages ARRAY(TEXT), agent TEXT, source TEXT, signed SMALLINT, untimed BOOLEAN, received BIGINT, " +
 			"backfill BOOLEAN, size INTEGER, exact " + carried + ", body " + carried + ", PRIMARY KEY (part, id)) " +
 			strings.Replace(one, "WITH", "PARTITIONED BY (part) WITH", 1) + ", codec = 'best_compression'" + slow,
-		"CREATE TABLE IF NOT EXISTS streams (id TEXT PRIMARY KEY, archived_to BIGINT, epoch BIGINT, retired BOOLEAN) " + one + ")",
+		"CREATE TABLE IF NOT EXISTS streams (id TEXT PRIMARY KEY, archived_to BIGINT, owned BIGINT, epoch BIGINT, retired BOOLEAN) " + one + ")",
 		"CREATE TABLE IF NOT EXISTS checkpoints (plugin TEXT, generation INTEGER, stream TEXT, pos BIGINT, intent BIGINT, redo " +
 			carried + ", epoch BIGINT, retired BOOLEAN, PRIMARY KEY (plugin, generation, stream)) " + one + ")",
 		"CREATE TABLE IF NOT EXISTS counters (metric TEXT, generation INTEGER, gran BIGINT, bucket BIGINT, dkey TEXT, slot TEXT, " +

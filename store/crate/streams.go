@@ -13,8 +13,8 @@ import (
 )
 
 type streamRow struct {
-	archivedTo, epoch int64
-	retired           bool
+	archivedTo, owned, epoch int64
+	retired                  bool
 }
 
 func (r streamRow) ownerEpoch() int64 { return r.epoch }
@@ -28,17 +28,17 @@ type ownStream struct {
 
 func (d *DB) streamGuard(stream string) guard[streamRow] {
 	scan := func(r pgx.Row) (h held[streamRow], err error) {
-		err = r.Scan(&h.row.archivedTo, &h.row.epoch, &h.row.retired, &h.at.seqNo, &h.at.term)
+		err = r.Scan(&h.row.archivedTo, &h.row.owned, &h.row.epoch, &h.row.retired, &h.at.seqNo, &h.at.term)
 		return h, err
 	}
-	const columns = "archived_to, epoch, retired, _seq_no, _primary_term"
+	const columns = "archived_to, owned, epoch, retired, _seq_no, _primary_term"
 	return guard[streamRow]{
 		name: "stream " + stream,
 		read: func(ctx context.Context) (held[streamRow], error) {
 			return scan(d.pool.QueryRow(ctx, "SELECT "+columns+" FROM streams WHERE id = $1", stream))
 		},
 		create: func(ctx context.Context) error {
-			_, err := d.pool.Exec(ctx, "INSERT INTO streams (id, archived_to, epoch, retired) VALUES ($1, 0, 0, FALSE) "+
+			_, err := d.pool.Exec(ctx, "INSERT INTO streams (id, archived_to, owned, epoch, retired) VALUES ($1, 0, 0, 0, FALSE) "+
 				"ON CONFLICT (id) DO NOTHING", stream)
 			return err
 		},
@@ -47,9 +47,9 @@ func (d *DB) streamGuard(stream string) guard[streamRow] {
 				"RETURNING "+columns, epoch, stream, at.seqNo, at.term))
 		},
 		set: func(ctx context.Context, at version, r streamRow) (v version, err error) {
-			err = d.pool.QueryRow(ctx, "UPDATE streams SET archived_to = $1, epoch = $2, retired = $3 "+
-				"WHERE id = $4 AND _seq_no = $5 AND _primary_term = $6 RETURNING _seq_no, _primary_term",
-				r.archivedTo, r.epoch, r.retired, stream, at.seqNo, at.term).Scan(&v.seqNo, &v.term)
+			err = d.pool.QueryRow(ctx, "UPDATE streams SET archived_to = $1, owned = $2, epoch = $3, retired = $4 "+
+				"WHERE id = $5 AND _seq_no = $6 AND _primary_term = $7 RETURNING _seq_no, _primary_term",
+				r.archivedTo, r.owned, r.epoch, r.retired, stream, at.seqNo, at.term).Scan(&v.seqNo, &v.term)
 			return v, err
 		},
 	}
@@ -85,10 +85,16 @@ func (d *DB) attached(stream string) (*ownStream, error) {
 	return s, nil
 }
 
-// announce moves archived_to, once everything up to it has been acknowledged and refreshed.
-func (s *ownStream) announce(ctx context.Context, d *DB, stream string, to int64) error {
+// reaching is the stream's row once owned events up to a position are archived.
+func (s *ownStream) reaching(to, owned int64) streamRow {
 	next := s.cur.row
 	next.archivedTo = to
+	next.owned += owned
+	return next
+}
+
+// announce moves archived_to, once everything up to it has been acknowledged and refreshed.
+func (s *ownStream) announce(ctx context.Context, d *DB, stream string, next streamRow) error {
 	h, err := write(ctx, d, d.streamGuard(stream), s.cur, next)
 	if err != nil {
 		s.next = &next
@@ -106,14 +112,14 @@ func (d *DB) Streams(ctx context.Context) ([]store.Stream, error) {
 	var out []store.Stream
 	err := d.query(ctx, "list streams", func() { out = nil }, func(r pgx.Rows) error {
 		var s store.Stream
-		var to int64
-		if err := r.Scan(&s.ID, &to, &s.Retired); err != nil {
+		var to, owned int64
+		if err := r.Scan(&s.ID, &to, &owned, &s.Retired); err != nil {
 			return err
 		}
-		s.ArchivedTo = uint64(to)
+		s.ArchivedTo, s.Owned = uint64(to), uint64(owned)
 		out = append(out, s)
 		return nil
-	}, "SELECT id, archived_to, retired FROM streams ORDER BY id")
+	}, "SELECT id, archived_to, owned, retired FROM streams ORDER BY id")
 	return out, err
 }
 

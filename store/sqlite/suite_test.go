@@ -27,6 +27,8 @@ func TestArchive(t *testing.T) { storetest.Archive(t, fresh) }
 
 func TestLedger(t *testing.T) { storetest.Ledger(t, fresh) }
 
+func TestFencing(t *testing.T) { storetest.Fencing(t, fresh) }
+
 func TestCatalog(t *testing.T) { storetest.Catalog(t, fresh) }
 
 func TestReader(t *testing.T) { storetest.Reader(t, fresh) }
