@@ -28,7 +28,7 @@ func newRoot() *cobra.Command {
 		Long:          "statscache listens to the publishers that fedmsg.d names, keeps rolling statistics of every event\nand serves them as JSON. Try `statscache demo` first.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          knownCommand,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			return g.check()
 		},
@@ -102,7 +102,15 @@ func (g *globals) load(set map[string]string) (*config.Config, error) {
 	return config.Load(config.Options{Paths: g.paths, Flags: flags, Environ: os.Environ(), Home: home, WorkDir: wd})
 }
 
-// exactArgs refuses further arguments as bad usage.
+// knownCommand refuses the name of a command that does not exist.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unknown command %q for %q (see `%s --help`)", args[0], cmd.CommandPath(), cmd.CommandPath())}
+	}
+	return nil
+}
+
+// noArgs refuses arguments of a command that takes none.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("%s takes no arguments: %q (see `%s --help`)", cmd.Name(), args[0], cmd.CommandPath())}
