@@ -8,7 +8,10 @@ SOAKTIME ?= 1h
 BENCH ?= .
 
 # Skips with these reasons mean that the real fedmsg or pyzmq wasn't there.
-NEED := pyzmq|zmq and fedmsg
+NEED := fedmsg|pyzmq
+# The interpreter that `make python` made, where that worked and no other one is named.
+VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/statscache/venv
+WITHPYTHON := if [ -z "$$STATSCACHE_TEST_PYTHON" ] && [ -e '$(VENV)/requirements.txt' ]; then export STATSCACHE_TEST_PYTHON='$(VENV)/bin/python'; fi;
 
 .DEFAULT_GOAL := help
 .PHONY: help build generate python check test e2e soak bench clean
@@ -34,18 +37,18 @@ check: ## format, vet, staticcheck, forbidden sockets, generated files
 	$(GO) run ./tools/generated
 
 test: python check ## everything that must hold, in a few minutes; says what it skipped
-	$(GO) run ./tools/testrun -require '$(NEED)' -- -race -timeout 15m ./...
+	@$(WITHPYTHON) $(GO) run ./tools/testrun -require '$(NEED)' -- -race -timeout 15m ./...
 
 e2e: python ## the long end-to-end suites: crashes, chaos, large random comparisons; up to 30 minutes
-	STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 30m ./internal/e2e
+	@$(WITHPYTHON) STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 30m ./internal/e2e
 
 soak: python ## an hour and more: a long live run, then every fuzz target
-	STATSCACHE_SOAK=$(SOAKTIME) $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 24h -run '^TestSoak' ./internal/e2e
+	@$(WITHPYTHON) STATSCACHE_SOAK=$(SOAKTIME) $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 24h -run '^TestSoak' ./internal/e2e
 	GO='$(GO)' tools/fuzz.sh $(FUZZTIME)
 
 bench: python ## the figures of speed and memory, with the machine they were measured on
 	@GO='$(GO)' tools/machine.sh
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count=1 -timeout 60m ./internal/e2e
+	@$(WITHPYTHON) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count=1 -timeout 60m ./internal/e2e
 
 clean: ## remove what build made
 	rm -f statscache
