@@ -29,6 +29,7 @@ func main() {
 
 // execute runs a command line and gives the exit status.
 func execute(ctx context.Context, args []string) int {
+	tuneMemory()
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
