@@ -74,7 +74,9 @@ func TestStatus_SaysWhatIsRed(t *testing.T) {
 	s.configure(map[string]string{"endpoints": endpoints(map[string][]int{"good": {alive, port(t)}})})
 	d = s.start()
 	waitEndpointUp(t, d, "good")
-	if x := s.systemStatus(0); len(x.Red) > 0 || !slices.ContainsFunc(x.Plugins, func(p struct{ ID, State string }) bool { return p.ID == "volume" && (p.State == "running" || p.State == "catching-up") }) {
+	if x := s.systemStatus(0); len(x.Red) > 0 || !slices.ContainsFunc(x.Plugins, func(p struct{ ID, State string }) bool {
+		return p.ID == "volume" && (p.State == "running" || p.State == "catching-up")
+	}) {
 		t.Errorf("all well: %+v", x)
 	}
 	if r := s.run("status"); r.code != 0 || !strings.Contains(r.stdout, "nothing is red") {
