@@ -42,6 +42,7 @@ type archiver struct {
 	stream  string
 	feed    *feed
 	metrics *metrics
+	tallies *tallies
 	log     *slog.Logger
 
 	owned atomic.Uint64          // of this stream, since the store was made
@@ -120,7 +121,8 @@ func (a *archiver) took(blocks []*block.Block, done []store.Archived) {
 	}
 	a.metrics.storeUp.Set(1)
 	owned := make([]*block.Block, 0, len(done))
-	for _, d := range done {
+	for i, d := range done {
+		a.tallies.archived(blocks[i].First, d)
 		owned = append(owned, d.Owned)
 		a.owned.Add(uint64(d.Owned.Len()))
 		a.metrics.owned.Add(float64(d.Owned.Len()))

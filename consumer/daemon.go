@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/consumer/journal"
 	"github.com/statscache/statscache/consumer/rejects"
 	"github.com/statscache/statscache/consumer/source/zmq"
@@ -111,6 +112,7 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 	}
 	d.onStop("rejects", keeper.Close)
 	d.ingest = newIngest(d.journal, keeper, d.metrics, d.log, d.now, c.MaxMessageBytes)
+	d.archiver.tallies = d.ingest.tallies
 	return d.openHost(o)
 }
 
@@ -205,6 +207,19 @@ func (d *Daemon) Start(ctx context.Context, listen bool) error {
 		}
 	}
 	d.background("rate", d.rate.run(&d.metrics.total))
+	if listen {
+		return d.startControl()
+	}
+	return nil
+}
+
+// startControl lets commands work beside this daemon.
+func (d *Daemon) startControl() error {
+	server, err := control.Serve(control.Path(d.config.DataDir), d, d.log)
+	if err != nil {
+		return err
+	}
+	d.onStop("control socket", server.Stop)
 	return nil
 }
 

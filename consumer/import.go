@@ -8,8 +8,20 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/consumer/fedmsg"
 )
+
+const (
+	// importAhead is how many events an import may be ahead of the archive. What it puts into the inbox stands before
+	// what the bus sends then: this bounds how much later that is counted.
+	importAhead = 64 << 10
+	// importShare is the part of the inbox (1 in so many) that an import leaves to the bus.
+	importShare = 2
+)
+
+// ImportSummary is what became of the lines of an import.
+type ImportSummary = control.ImportSummary
 
 // ImportOptions say how an import tells of itself.
 type ImportOptions struct {
@@ -19,69 +31,120 @@ type ImportOptions struct {
 	NoWait   bool                                               // return before the plugins have caught up
 }
 
+func (o ImportOptions) control() control.ImportOptions {
+	out := control.ImportOptions{Progress: o.Progress, NoWait: o.NoWait}
+	if o.Bad != nil {
+		out.Bad = func(b control.BadLine) { o.Bad(b.File, b.Line, b.Reason, b.Detail) }
+	}
+	return out
+}
+
 // Import feeds files of JSON lines through the ordinary path. It returns once everything is archived and, but with
 // NoWait, counted.
 func (d *Daemon) Import(ctx context.Context, files []string, o ImportOptions) (ImportSummary, error) {
-	before := d.counts()
-	sum := ImportSummary{Rejected: map[string]int{}}
-	for _, file := range files {
-		if err := d.importFile(ctx, file, o, &sum); err != nil {
-			return sum, err
+	next, done := openFiles(files, o.Stdin)
+	sum, err := d.ImportFiles(ctx, next, o.control())
+	return sum, errors.Join(err, done())
+}
+
+// ImportFiles is Import for files that somebody else has opened. The numbers of the summary are those of this import,
+// whatever the bus or other imports bring in meanwhile.
+func (d *Daemon) ImportFiles(ctx context.Context, next control.NextFile, o control.ImportOptions) (ImportSummary, error) {
+	i := &importing{daemon: d, options: o, tally: &importTally{}, sum: ImportSummary{Rejected: map[string]int{}}}
+	for {
+		name, r, err := next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = i.file(ctx, name, r)
+		}
+		if err != nil {
+			return i.sum, err
 		}
 	}
 	to, err := d.ingest.flush(ctx)
 	if err != nil {
-		return sum, fmt.Errorf("write to the inbox: %w", err)
+		return i.sum, fmt.Errorf("write to the inbox: %w", err)
 	}
 	if err := d.waitArchived(ctx, to); err != nil {
-		return sum, err
+		return i.sum, err
 	}
-	after := d.counts()
-	sum.Owned, sum.Duplicates, sum.Expired = after.owned-before.owned, after.duplicate-before.duplicate, after.expired-before.expired
+	i.sum.Owned, i.sum.Duplicates, i.sum.Expired = int(i.tally.owned.Load()), int(i.tally.duplicates.Load()), int(i.tally.expired.Load())
 	if o.NoWait {
-		return sum, nil
+		return i.sum, nil
 	}
-	return sum, d.waitComputed(ctx)
+	return i.sum, d.waitComputed(ctx)
 }
 
-func (d *Daemon) importFile(ctx context.Context, file string, o ImportOptions, sum *ImportSummary) error {
-	r, err := openLines(file, o.Stdin, d.config.MaxMessageBytes)
-	if err != nil {
-		return err
-	}
-	bad := &badLines{file: r.name, tell: o.Bad, rejected: map[string]int{}}
+// importing is an import under way.
+type importing struct {
+	daemon  *Daemon
+	options control.ImportOptions
+	tally   *importTally
+	sum     ImportSummary
+}
+
+func (i *importing) file(ctx context.Context, name string, from io.Reader) error {
+	d := i.daemon
+	r := newLineReader(name, from, d.config.MaxMessageBytes)
+	bad := &badLines{file: name, tell: i.options.Bad, rejected: map[string]int{}}
 	r.tooLong = func(line, size int) {
-		d.metrics.reject(r.name, string(fedmsg.SizeReason))
+		d.metrics.reject("import", string(fedmsg.SizeReason))
 		bad.line(line, fedmsg.SizeReason, fmt.Sprintf("%d bytes are more than the limit of %d", size, d.config.MaxMessageBytes))
 	}
+	var err error
 	for err == nil {
 		var first int
 		var messages [][][]byte
 		if first, messages, err = r.next(ctx); err == nil {
-			err = d.ingest.submit(ctx, batch{source: "import", messages: messages, backfill: true, received: d.now().UnixMicro(),
+			if err = d.waitRoom(ctx); err != nil {
+				break
+			}
+			err = d.ingest.submit(ctx, batch{source: "import", messages: messages, backfill: true, tally: i.tally, received: d.now().UnixMicro(),
 				bad: func(i int, reason fedmsg.Reason, detail string) { bad.line(first+i, reason, detail) }})
-			sum.Lines += len(messages)
-			if o.Progress != nil {
-				o.Progress(sum.Lines)
+			i.sum.Lines += len(messages)
+			if i.options.Progress != nil {
+				i.options.Progress(i.sum.Lines)
 			}
 		}
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	if err == nil {
-		_, err = d.ingest.flush(ctx) // refused lines of this file are told of before the next one begins
+	// Refused lines of this file are told of before the next one begins, and before what is wrong with it.
+	if _, ferr := d.ingest.flush(ctx); err == nil {
+		err = ferr
 	}
 	for reason, n := range bad.counts() {
-		sum.Rejected[reason] += n
+		i.sum.Rejected[reason] += n
 	}
-	return errors.Join(err, r.close())
+	return err
+}
+
+// waitRoom holds an import back while it is far ahead of the archive: the inbox is there for what the bus sends.
+func (d *Daemon) waitRoom(ctx context.Context) error {
+	for {
+		d.feed.mu.Lock()
+		end, changed := d.feed.end, d.feed.changed
+		d.feed.mu.Unlock()
+		ahead := int64(d.journal.Next()-1) - int64(end)
+		used, limit := d.journal.Bytes()
+		if ahead <= 0 || (ahead < importAhead && used < limit-limit/importShare) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // badLines gathers what was refused of a file. The decoder calls it from its own goroutine.
 type badLines struct {
 	file     string
-	tell     func(file string, line int, reason, detail string)
+	tell     func(control.BadLine)
 	mu       sync.Mutex
 	rejected map[string]int
 }
@@ -91,7 +154,7 @@ func (b *badLines) line(n int, reason fedmsg.Reason, detail string) {
 	defer b.mu.Unlock()
 	b.rejected[string(reason)]++
 	if b.tell != nil {
-		b.tell(b.file, n, string(reason), detail)
+		b.tell(control.BadLine{File: b.file, Line: n, Reason: string(reason), Detail: detail})
 	}
 }
 

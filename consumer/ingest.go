@@ -42,6 +42,7 @@ type ingest struct {
 	log      *slog.Logger
 	now      func() time.Time
 	maxBytes int
+	tallies  *tallies
 
 	batches chan batch
 	blocks  chan sealed
@@ -56,6 +57,8 @@ type batch struct {
 	messages [][][]byte // frames of each message; of a line of a file the one frame is the body
 	backfill bool       // lines of a file rather than messages of a socket
 	received int64      // µs since 1970
+	// tally, where set, counts what becomes of the events.
+	tally *importTally
 	// bad, where set, is told of every message refused, by its index.
 	bad func(i int, reason fedmsg.Reason, detail string)
 	// done, where set, is told the last position once all before it is in the inbox.
@@ -69,7 +72,7 @@ type sealed struct {
 }
 
 func newIngest(in inbox, keeper *rejects.Keeper, m *metrics, log *slog.Logger, now func() time.Time, maxBytes int) *ingest {
-	return &ingest{inbox: in, rejects: keeper, metrics: m, log: log, now: now, maxBytes: maxBytes,
+	return &ingest{inbox: in, rejects: keeper, metrics: m, log: log, now: now, maxBytes: maxBytes, tallies: newTallies(),
 		batches: make(chan batch, queuedBatches), blocks: make(chan sealed, queuedBlocks), stopped: make(chan struct{})}
 }
 
@@ -125,7 +128,7 @@ func (g *ingest) run(ctx context.Context) {
 }
 
 // decode turns batches into blocks. A block is closed when it is full, when its first event has waited for linger, or
-// when an event of the other lane comes.
+// when an event of the other lane or of another import comes.
 func (g *ingest) decode(ctx context.Context) {
 	d := decoder{ingest: g, builder: block.NewBuilder(fedmsg.Category), next: g.inbox.Next(),
 		scanner: fedmsg.NewScanner(fedmsg.Limits{MaxBytes: g.maxBytes, Future: 24 * time.Hour})}
@@ -170,6 +173,7 @@ type decoder struct {
 	born     time.Time
 	received int64
 	backfill bool
+	tally    *importTally
 }
 
 func (d *decoder) batch(b batch) {
@@ -185,11 +189,11 @@ func (d *decoder) batch(b batch) {
 			d.reject(b, i, topic, body, reason)
 			continue
 		}
-		if d.builder.Len() > 0 && (d.backfill != b.backfill || d.builder.Full(len(body))) {
+		if d.builder.Len() > 0 && (d.backfill != b.backfill || d.tally != b.tally || d.builder.Full(len(body))) {
 			d.seal()
 		}
 		if d.builder.Len() == 0 {
-			d.born, d.backfill = d.now(), b.backfill
+			d.born, d.backfill, d.tally = d.now(), b.backfill, b.tally
 		}
 		d.received = b.received
 		d.event.Source = b.source
@@ -230,6 +234,9 @@ func (d *decoder) seal() {
 	}
 	b := d.builder.Build(d.next, d.received, d.backfill)
 	d.next = b.Upto + 1
+	if d.tally != nil {
+		d.tallies.expect(b.First, d.tally)
+	}
 	d.blocks <- sealed{block: b}
 }
 

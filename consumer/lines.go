@@ -3,6 +3,7 @@ package consumer
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -12,65 +13,88 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/statscache/statscache/consumer/control"
 )
 
 // linesPerBatch is how many lines of a file travel together.
 const linesPerBatch = 256
 
-// ImportSummary is what became of the lines of an import.
-type ImportSummary struct {
-	Lines      int            `json:"lines"`
-	Owned      int            `json:"owned"`      // new events, counted
-	Duplicates int            `json:"duplicates"` // known before
-	Expired    int            `json:"expired"`    // older than the archive's horizon
-	Rejected   map[string]int `json:"rejected"`   // refused, by reason
-}
-
 // lineReader cuts a file into batches of lines. A line longer than the limit is passed over and told of.
 type lineReader struct {
 	name    string
 	in      *bufio.Reader
-	closers []io.Closer
 	line    int // number of the last line read
 	max     int
 	tooLong func(line, size int)
 }
 
-// openLines opens a file of JSON lines: plain, .gz or .zst, "-" for in.
-func openLines(path string, in io.Reader, maxBytes int) (*lineReader, error) {
-	r := &lineReader{name: path, max: maxBytes}
+func newLineReader(name string, in io.Reader, maxBytes int) *lineReader {
+	return &lineReader{name: name, max: maxBytes, in: bufio.NewReaderSize(in, 1<<20)}
+}
+
+// openFiles gives one file after the other, each closed when the next one is opened; done closes the last.
+func openFiles(paths []string, stdin io.Reader) (next control.NextFile, done func() error) {
+	var open *textFile
+	done = func() error {
+		if open == nil {
+			return nil
+		}
+		f := open
+		open = nil
+		return f.close()
+	}
+	return func() (name string, r io.Reader, err error) {
+		if err := done(); err != nil || len(paths) == 0 {
+			return "", nil, cmp.Or(err, io.EOF)
+		}
+		open, err = openFile(paths[0], stdin)
+		if err != nil {
+			return "", nil, err
+		}
+		paths = paths[1:]
+		return open.name, open, nil
+	}, done
+}
+
+// textFile is a file of lines as they are to be read.
+type textFile struct {
+	io.Reader
+	name    string
+	closers []io.Closer
+}
+
+// openFile opens a file of lines: plain, .gz or .zst, "-" for in.
+func openFile(path string, in io.Reader) (*textFile, error) {
+	f := &textFile{Reader: in, name: "stdin"}
 	if path != "-" {
-		f, err := os.Open(path)
+		file, err := os.Open(path)
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", path, unwrapPath(err))
 		}
-		r.closers = append(r.closers, f)
-		in = f
-	} else {
-		r.name = "stdin"
+		f.name, f.Reader, f.closers = path, file, append(f.closers, file)
 	}
 	switch {
 	case strings.HasSuffix(path, ".gz"):
-		z, err := gzip.NewReader(in)
+		z, err := gzip.NewReader(f.Reader)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), r.close())
+			return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), f.close())
 		}
-		r.closers, in = append(r.closers, z), z
+		f.closers, f.Reader = append(f.closers, z), z
 	case strings.HasSuffix(path, ".zst"):
-		z, err := zstd.NewReader(in, zstd.WithDecoderMaxMemory(256<<20), zstd.WithDecoderConcurrency(1))
+		z, err := zstd.NewReader(f.Reader, zstd.WithDecoderMaxMemory(256<<20), zstd.WithDecoderConcurrency(1))
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), r.close())
+			return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), f.close())
 		}
-		r.closers, in = append(r.closers, z.IOReadCloser()), z
+		f.closers, f.Reader = append(f.closers, z.IOReadCloser()), z
 	}
-	r.in = bufio.NewReaderSize(in, 1<<20)
-	return r, nil
+	return f, nil
 }
 
-func (r *lineReader) close() error {
+func (f *textFile) close() error {
 	var errs []error
-	for i := len(r.closers) - 1; i >= 0; i-- {
-		errs = append(errs, r.closers[i].Close())
+	for i := len(f.closers) - 1; i >= 0; i-- {
+		errs = append(errs, f.closers[i].Close())
 	}
 	return errors.Join(errs...)
 }

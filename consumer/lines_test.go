@@ -32,17 +32,11 @@ func readAll(t *testing.T, r *lineReader) (lines []string, numbers []int) {
 			}
 		}
 	}
-	if err := r.close(); err != nil {
-		t.Fatal(err)
-	}
 	return lines, numbers
 }
 
 func TestLines_NumbersSurviveEmptyLinesAndLastLineNeedsNoEnd(t *testing.T) {
-	r, err := openLines("-", strings.NewReader("one\r\n\n  \ntwo\nthree"), 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newLineReader("stdin", strings.NewReader("one\r\n\n  \ntwo\nthree"), 100)
 	lines, numbers := readAll(t, r)
 	if !slices.Equal(lines, []string{"one", "two", "three"}) || !slices.Equal(numbers, []int{1, 4, 5}) {
 		t.Fatalf("%q at %v", lines, numbers)
@@ -51,10 +45,7 @@ func TestLines_NumbersSurviveEmptyLinesAndLastLineNeedsNoEnd(t *testing.T) {
 
 func TestLines_TooLongOnesAreTold(t *testing.T) {
 	long := strings.Repeat("x", 3<<20)
-	r, err := openLines("-", strings.NewReader("a\n"+long+"\nb\n"+long), 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newLineReader("stdin", strings.NewReader("a\n"+long+"\nb\n"+long), 1000)
 	var told []string
 	r.tooLong = func(line, size int) { told = append(told, fmt.Sprint(line, " ", size)) }
 	lines, numbers := readAll(t, r)
@@ -90,15 +81,18 @@ func TestLines_CompressedFiles(t *testing.T) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := openLines(path, nil, 100)
+		f, err := openFile(path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lines, _ := readAll(t, r); !slices.Equal(lines, want) {
+		if lines, _ := readAll(t, newLineReader(f.name, f, 100)); !slices.Equal(lines, want) {
 			t.Fatalf("%s: %d lines differ", name, len(lines))
 		}
+		if err := f.close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := openLines(filepath.Join(dir, "none"), nil, 100); err == nil || !strings.Contains(err.Error(), "none") {
+	if _, err := openFile(filepath.Join(dir, "none"), nil); err == nil || !strings.Contains(err.Error(), "none") {
 		t.Fatalf("a file that isn't there: %v", err)
 	}
 }

@@ -7,10 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/config"
 	"github.com/statscache/statscache/consumer/source/zmq"
@@ -109,21 +105,6 @@ func (d *Daemon) Ready() []api.Check {
 
 // Store is the open store, for the API to read from.
 func (d *Daemon) Store() api.Store { return d.store }
-
-// counts are totals since the start.
-type counts struct{ owned, duplicate, expired int }
-
-func (d *Daemon) counts() counts {
-	return counts{value(d.metrics.owned), value(d.metrics.duplicate), value(d.metrics.expired)}
-}
-
-func value(c prometheus.Counter) int {
-	var m dto.Metric
-	if err := c.Write(&m); err != nil {
-		return 0 // a counter always writes
-	}
-	return int(m.GetCounter().GetValue())
-}
 
 // waitArchived waits until everything up to a position of the live stream is archived.
 func (d *Daemon) waitArchived(ctx context.Context, to uint64) error {

@@ -37,27 +37,16 @@ func newImport(g *globals) *cobra.Command {
 	return cmd
 }
 
-func runImport(cmd *cobra.Command, g *globals, files []string, noWait bool) (err error) {
+func runImport(cmd *cobra.Command, g *globals, files []string, noWait bool) error {
 	c, err := g.load(nil)
 	if err != nil {
-		return err
-	}
-	ctx := cmd.Context()
-	d, err := consumer.Open(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()})
-	if errors.Is(err, consumer.ErrLocked) {
-		return fmt.Errorf("import can't work beside a running daemon yet: %w", err)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Stop()) }()
-	if err := d.Start(ctx, false); err != nil {
 		return err
 	}
 	began := time.Now()
 	errOut := cmd.ErrOrStderr()
 	show := newProgress(errOut, "lines", 0)
-	sum, err := d.Import(ctx, files, consumer.ImportOptions{Stdin: cmd.InOrStdin(), NoWait: noWait, Progress: show.set, Bad: tellBadLines(errOut)})
+	sum, err := consumer.Import(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()}, files,
+		consumer.ImportOptions{Stdin: cmd.InOrStdin(), NoWait: noWait, Progress: show.set, Bad: tellBadLines(errOut)})
 	show.done()
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("import was stopped after %d lines; run it again: what is in already is not counted twice", sum.Lines)

@@ -212,15 +212,6 @@ func TestImport_FromStandardInput(t *testing.T) {
 	d.stop()
 }
 
-func TestImport_RefusedBesideADaemon(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, nil)
-	d := s.start()
-	r := s.run("import", goldens(t)[0].file)
-	oneSentence(t, r, 1, strconv.Itoa(d.pid()))
-	d.stop()
-}
-
 // oneSentence holds a command's failure to the rule: status, one line on stderr that names what it is about.
 func oneSentence(t testing.TB, r result, code int, names ...string) {
 	t.Helper()

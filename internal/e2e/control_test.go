@@ -1,0 +1,76 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestControl_ImportBesideADaemon imports a golden stream through a running daemon, breaks an import off, and repeats it.
+func TestControl_ImportBesideADaemon(t *testing.T) {
+	t.Parallel()
+	g := goldens(t)[0]
+	s := newSite(t, nil)
+	d := s.start()
+	cmd := exec.Command(binary(t), append([]string{"import", g.file, "-"}, s.flags()...)...) // stdin stays open
+	cmd.Env = append(os.Environ(), s.env()...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d.waitFor(20*time.Second, "some events archived", func() error {
+		st, err := d.status()
+		if err == nil && st.Owned == 0 {
+			err = errors.New("none")
+		}
+		return err
+	})
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // it was killed
+	_ = stdin.Close()
+
+	r := s.mustRun("import", g.file)
+	if !strings.Contains(r.stdout, "imported ") || !strings.Contains(r.stdout, " duplicates, 0 rejected") {
+		t.Errorf("import says %q", r.stdout)
+	}
+	g.check(t, d, 1_000_000) // all is counted when import returns
+	r = s.mustRun("import", g.file, "--json")
+	if !strings.Contains(r.stdout, `"owned":0,`) {
+		t.Errorf("a second import says %q; want no new events", r.stdout)
+	}
+	g.check(t, d, 1_000_000)
+	d.stop()
+	s.verifyClean()
+}
+
+// TestControl_BadLinesAreNamedAsWithoutADaemon compares what the two ways of an import print.
+func TestControl_BadLinesAreNamedAsWithoutADaemon(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "events.jsonl")
+	if err := os.WriteFile(file, []byte(strings.Repeat("null\n\n{}\n", 20)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alone := newSite(t, nil).run("import", file, "--log-level", "error", "--json")
+	s := newSite(t, nil)
+	d := s.start()
+	beside := s.run("import", file, "--log-level", "error", "--json")
+	if alone != beside {
+		t.Errorf("beside a daemon\n%+v\nwithout one\n%+v", beside, alone)
+	}
+	if want := fmt.Sprintf("%s:1: refused (", file); !strings.HasPrefix(beside.stderr, want) {
+		t.Errorf("stderr begins with %.200q, want %q", beside.stderr, want)
+	}
+	oneSentence(t, s.run("import", "no-such-file.jsonl"), 1, "no-such-file.jsonl")
+	d.stop()
+}
