@@ -1,12 +1,14 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -98,6 +100,12 @@ func misbehave(topic string) {
 		os.Exit(3)
 	case "hang":
 		select {}
+	case "grow":
+		for all := [][]byte(nil); ; {
+			all = append(all, bytes.Repeat([]byte("x"), 1<<20))
+			runtime.KeepAlive(all)
+			time.Sleep(time.Millisecond) // a gigabyte per second
+		}
 	case "stop":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case "panic":

@@ -28,6 +28,7 @@ type process struct {
 	argv, env []string
 	dir       string // its own folder: sockets and temporary files
 	out       *output
+	memory    int64 // bytes it may keep in memory; 0 for no limit
 
 	hello  *io.PipeReader // the handshake line, all that go-plugin gets to see of stdout
 	helloW *io.PipeWriter
@@ -36,8 +37,10 @@ type process struct {
 	pid    int  // 0 before the start
 	killed bool // maybe before the start
 	ended  bool // reaped: the pid may be somebody else's
-	done   chan struct{}
-	err    error // how it ended; to be read after done
+	// tooLarge is set where it was killed for the memory it took.
+	tooLarge *memoryError
+	done     chan struct{}
+	err      error // how it ended; to be read after done
 }
 
 func newProcess(argv, env []string, dir string, out *output) *process {
@@ -91,6 +94,9 @@ func (p *process) own(cmd *exec.Cmd, started chan<- error, outR, errR *os.File) 
 	var readers sync.WaitGroup
 	readers.Go(func() { p.readStdout(outR) })
 	readers.Go(func() { readLines(errR, func(l []byte) { p.out.line("stderr", l) }) })
+	if p.memory > 0 {
+		go p.watchMemory(p.memory, memoryInterval, residentBytes)
+	}
 	started <- nil
 
 	// Wait without reaping first: while the zombie holds the pid, the group's number cannot be anyone else's.
@@ -104,7 +110,7 @@ func (p *process) own(cmd *exec.Cmd, started chan<- error, outR, errR *os.File) 
 	_ = syscall.Kill(-p.pid, syscall.SIGKILL)
 	p.ended = true
 	p.mu.Unlock()
-	p.err = cmd.Wait()
+	p.err = p.verdict(cmd.Wait())
 	grace := time.AfterFunc(pipeGrace, func() { _, _ = outR.Close(), errR.Close() })
 	readers.Wait()
 	grace.Stop()

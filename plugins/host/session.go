@@ -39,6 +39,7 @@ type launcher struct {
 	home    *home
 	logger  *slog.Logger
 	timeout time.Duration // for the start of a process, its description and its readiness: each
+	memory  int64         // what a process may take
 	now     func() time.Time
 	number  atomic.Uint32
 }
@@ -67,6 +68,7 @@ func (l *launcher) start(ctx context.Context, program Program) (*Session, error)
 	}
 	out := newOutput(l.logger.With("plugin", program.ID), l.now)
 	s := &Session{process: newProcess(program.Argv, nil, dir, out), timeout: l.timeout, read: make(chan struct{})}
+	s.process.memory = l.memory
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
