@@ -185,7 +185,8 @@ func (c *comparison) row(m *comparedMetric, interval time.Duration, t *comparedT
 }
 
 func (c *comparison) differ(m *comparedMetric, interval time.Duration, start int64, key string, have, want int64) {
-	c.v.report.differ("%s %s %s%s: stored %d, recomputed %d", m.ID, interval, time.Unix(start, 0).UTC().Format(time.RFC3339), named(m.Metric, key), have, want)
+	said := c.v.report.differ("%s %s %s%s: stored %d, recomputed %d", m.ID, interval, time.Unix(start, 0).UTC().Format(time.RFC3339), named(m.Metric, key), have, want)
+	c.v.fixes.cell(said, store.CellFix{Metric: m.ID, Interval: interval, Time: start, Key: key, N: want})
 }
 
 // named writes a key with its dimensions.
@@ -206,7 +207,8 @@ func (c *comparison) put(m *comparedMetric, want store.Put) {
 			return
 		}
 	}
-	c.v.report.differ("%s%s: stored %s of %s, recomputed %s of %s", m.ID, named(m.Metric, want.Key), have.Value, have.ID, want.Value, want.ID)
+	said := c.v.report.differ("%s%s: stored %s of %s, recomputed %s of %s", m.ID, named(m.Metric, want.Key), have.Value, have.ID, want.Value, want.ID)
+	c.v.fixes.latest(said, store.LatestFix{Metric: m.ID, Row: store.LatestRow{Key: want.Key, Time: want.Time, ID: want.ID, Value: want.Value}})
 }
 
 func sameJSON(a, b []byte) bool {
@@ -235,7 +237,8 @@ func (c *comparison) finish() {
 		}
 		for key, have := range m.latest {
 			if !slices.ContainsFunc(m.maybe[key], func(p store.Put) bool { return p.ID == have.ID && p.Time == have.Time }) {
-				c.v.report.differ("%s%s: stored %s of %s, recomputed none", m.ID, named(m.Metric, key), have.Value, have.ID)
+				said := c.v.report.differ("%s%s: stored %s of %s, recomputed none", m.ID, named(m.Metric, key), have.Value, have.ID)
+				c.v.fixes.latest(said, store.LatestFix{Metric: m.ID, Row: store.LatestRow{Key: key}})
 			}
 		}
 	}

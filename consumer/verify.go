@@ -23,6 +23,7 @@ const foundLimit = 1000
 type VerifyOptions struct {
 	Metrics  []string
 	From, To time.Time // buckets that start in [From, To)
+	Repair   bool      // mend what differs; not beside a running daemon
 	Bundled  []host.Program
 	Logger   *slog.Logger
 }
@@ -34,20 +35,25 @@ type VerifyReport struct {
 	Differences   int      `json:"differences"`
 	NotVerifiable int      `json:"not_verifiable"` // stored rows whose events or plugin are gone
 	Found         []string `json:"found"`          // the first differences and what could not be verified, one sentence each
+	Mended        int      `json:"mended"`         // differences that were there before; the others are counted after the repair
+	Changed       []string `json:"changed"`        // the first of those mended, one sentence each
 }
 
-func (r *VerifyReport) differ(format string, args ...any) {
+// differ counts a difference and gives the sentence that tells of it.
+func (r *VerifyReport) differ(format string, args ...any) string {
 	r.Differences++
-	r.note(format, args...)
+	return r.note(format, args...)
 }
 
-func (r *VerifyReport) note(format string, args ...any) {
+func (r *VerifyReport) note(format string, args ...any) string {
+	said := fmt.Sprintf(format, args...)
 	if len(r.Found) < foundLimit {
-		r.Found = append(r.Found, fmt.Sprintf(format, args...))
+		r.Found = append(r.Found, said)
 	}
+	return said
 }
 
-// verifier compares a store with recounts of its archive. It only reads, so it works beside a daemon.
+// verifier compares a store with recounts of its archive. Unless it mends it only reads, so it works beside a daemon.
 type verifier struct {
 	store    store.Store
 	host     *host.Host
@@ -55,6 +61,7 @@ type verifier struct {
 	from, to int64 // bucket starts in [from, to), seconds since 1970
 	wanted   map[string]bool
 	report   VerifyReport
+	fixes    *fixes // nil where nothing is to be mended
 }
 
 // Verify recomputes numbers from the archive, by fresh plugin processes, and compares them with what is stored.
@@ -62,7 +69,14 @@ func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (report Veri
 	if _, err := os.Stat(c.Store.Path); c.Store.Kind == "sqlite" && errors.Is(err, os.ErrNotExist) {
 		return report, fmt.Errorf("there is nothing to verify: %s does not exist", c.Store.Path)
 	}
-	s, err := openStore(ctx, c, true, o.Logger, time.Now)
+	if o.Repair { // before the store is opened: it is to be written to
+		lock, err := lockDir(c.DataDir)
+		if err != nil {
+			return report, err
+		}
+		defer func() { err = errors.Join(err, lock.release()) }()
+	}
+	s, err := openStore(ctx, c, !o.Repair, o.Logger, time.Now)
 	if err != nil {
 		return report, err
 	}
@@ -88,7 +102,11 @@ func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (report Veri
 	if err != nil {
 		o.Logger.Warn("plugins passed over", "reason", err)
 	}
-	err = v.all(ctx, append(slices.Clone(o.Bundled), found...), o.Metrics)
+	programs := append(slices.Clone(o.Bundled), found...)
+	if o.Repair {
+		return v.repairAll(ctx, programs, o.Metrics)
+	}
+	err = v.all(ctx, programs, o.Metrics)
 	return v.report, err
 }
 
@@ -235,6 +253,9 @@ func (v *verifier) plugin(ctx context.Context, p candidate, list []store.ServedM
 		return err
 	}
 	c.finish()
+	if v.fixes != nil {
+		return v.mend(ctx, id, generation, before, after)
+	}
 	return nil
 }
 

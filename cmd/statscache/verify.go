@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -17,11 +18,12 @@ const differencesShown = 50
 
 func newVerify(g *globals) *cobra.Command {
 	var from, to string
+	repair := false
 	cmd := &cobra.Command{
 		Use:   "verify [METRIC...]",
 		Short: "Recompute numbers from the archive and compare",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := consumer.VerifyOptions{Metrics: args, Bundled: bundled(), Logger: g.logger()}
+			o := consumer.VerifyOptions{Metrics: args, Repair: repair, Bundled: bundled(), Logger: g.logger()}
 			var err error
 			if o.From, err = timeFlag("--from", from); err != nil {
 				return err
@@ -34,6 +36,9 @@ func newVerify(g *globals) *cobra.Command {
 				return err
 			}
 			report, err := consumer.Verify(cmd.Context(), c, o)
+			if errors.Is(err, consumer.ErrLocked) {
+				return fmt.Errorf("verify --repair can't work beside a running daemon: %w", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -47,6 +52,7 @@ func newVerify(g *globals) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "buckets that start at or after this time only")
+	cmd.Flags().BoolVar(&repair, "repair", false, "mend what differs, say what was changed, and verify again")
 	cmd.Flags().StringVar(&to, "to", "", "buckets that start before this time only")
 	return cmd
 }
@@ -66,6 +72,16 @@ func timeFlag(name, value string) (time.Time, error) {
 func printReport(out io.Writer, r consumer.VerifyReport, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(out).Encode(r)
+	}
+	for i, d := range r.Changed {
+		if i == differencesShown {
+			fmt.Fprintf(out, "... and %d more\n", r.Mended-i)
+			break
+		}
+		fmt.Fprintln(out, "mended:", d)
+	}
+	if r.Mended > 0 {
+		fmt.Fprintf(out, "repair: %d numbers mended\n", r.Mended)
 	}
 	for i, d := range r.Found {
 		if i == differencesShown {

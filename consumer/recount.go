@@ -1,0 +1,155 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/statscache/statscache/store"
+)
+
+// RecountOptions say what to count anew.
+type RecountOptions struct {
+	Metrics     []string
+	LoseExpired bool                  // also where events are gone: what they counted goes too
+	Progress    func(done, total int) // of events
+}
+
+// Recounted is a plugin whose metrics were counted anew.
+type Recounted struct {
+	Plugin     string   `json:"plugin"`
+	Metrics    []string `json:"metrics"` // all of the plugin's: they are counted together
+	Generation uint32   `json:"generation"`
+}
+
+// Recount counts metrics anew from the archive, beside the numbers that are served, and has the new ones take their
+// place. It takes the data dir for itself. When it is broken off, the next daemon goes on with it.
+func Recount(ctx context.Context, o Options, r RecountOptions) (out []Recounted, err error) {
+	d, err := Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	plugins, err := d.toRecount(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	old := map[string]uint32{}
+	for _, p := range plugins {
+		g, err := d.store.Rebuild(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("count plugin %s anew: %w", p, err)
+		}
+		old[p] = g.Serving
+	}
+	if err := d.Start(ctx, false); err != nil {
+		return nil, err
+	}
+	stop := d.tellProgress(ctx, r.Progress)
+	err = d.waitComputed(ctx)
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	return d.recounted(ctx, plugins, old)
+}
+
+// toRecount finds the plugins of the metrics and whether nothing speaks against it.
+func (d *Daemon) toRecount(ctx context.Context, r RecountOptions) (plugins []string, err error) {
+	served, err := d.store.Metrics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list metrics: %w", err)
+	}
+	for _, name := range r.Metrics {
+		i := slices.IndexFunc(served, func(m store.ServedMetric) bool { return m.ID == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no metric %q is stored here", name)
+		}
+		if p := served[i].Plugin; !slices.Contains(plugins, p) {
+			plugins = append(plugins, p)
+		}
+	}
+	for _, p := range plugins {
+		if slices.Contains(d.config.PluginsDisabled, p) {
+			return nil, fmt.Errorf("plugin %s is disabled by the configuration: its metrics can't be counted anew", p)
+		}
+	}
+	h, err := d.store.Horizons(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read horizons: %w", err)
+	}
+	if h.Archive != math.MinInt64 && !r.LoseExpired {
+		return nil, fmt.Errorf("events before %s are not kept any more: counting anew would lose what they counted (--lose-expired does it nevertheless)",
+			time.UnixMicro(h.Archive).UTC().Format(time.RFC3339))
+	}
+	return plugins, nil
+}
+
+// recounted makes sure that the new generations are the ones that are served.
+func (d *Daemon) recounted(ctx context.Context, plugins []string, old map[string]uint32) (out []Recounted, err error) {
+	served, err := d.store.Metrics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list metrics: %w", err)
+	}
+	var errs []error
+	for _, p := range plugins {
+		x := Recounted{Plugin: p, Metrics: []string{}}
+		for _, m := range served {
+			if m.Plugin == p {
+				x.Metrics, x.Generation = append(x.Metrics, m.ID), m.Generation
+			}
+		}
+		if x.Generation != old[p] {
+			out = append(out, x)
+			continue
+		}
+		why := "no program of it is here"
+		for _, s := range d.host.Plugins() {
+			if s.ID == p {
+				why = strings.TrimSuffix(fmt.Sprintf("it is %s: %s", s.State, s.Error), ": ")
+			}
+		}
+		errs = append(errs, fmt.Errorf("plugin %s has not counted anew, the old numbers are served until it has: %s", p, why))
+	}
+	return out, errors.Join(errs...)
+}
+
+// progressPeriod is how often a recount says how far it is.
+const progressPeriod = 200 * time.Millisecond
+
+// tellProgress tells how much the slowest plugin has counted, until the function it gives is called.
+func (d *Daemon) tellProgress(ctx context.Context, tell func(done, total int)) (stop func()) {
+	if tell == nil {
+		return func() {}
+	}
+	total := 0
+	if ends, err := d.feed.Ends(ctx); err == nil { // else nothing is told: the work itself will say why
+		for _, end := range ends {
+			total += int(end)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(progressPeriod)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			lag := uint64(0)
+			for _, p := range d.host.Plugins() {
+				lag = max(lag, p.Lag)
+			}
+			tell(max(total-int(lag), 0), total)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
