@@ -50,7 +50,6 @@ type Limits struct {
 	StartFailures  int           // 8 in a row quarantine a plugin
 	Poll           time.Duration // 500 ms between two looks at the streams
 	Stop           time.Duration // 5 s for the last commit
-	Watch          time.Duration // 1 s between two looks at the folders: a file must be the same at both
 	Memory         int64         // 512 MiB of resident memory for a plugin's process; one that takes more is killed
 }
 
@@ -61,9 +60,7 @@ type Options struct {
 	Feed     Feed                       //
 	RunDir   string                     // for sockets, 0700; made where it does not exist
 	Config   map[string]json.RawMessage // per plugin id: handed to the plugin
-	Disabled []string                   // plugin ids, by the configuration: no Enable changes that
-	Off      []string                   // plugin ids, by an earlier Disable
-	Folders  []string                   // watched while Run runs: what is dropped in runs, what is replaced starts anew, what is removed stops
+	Disabled []string                   // plugin ids
 	Limits   Limits
 	Logger   *slog.Logger
 	// OnCommit, where given, hears of every attempt at a commit and what became of it.
@@ -81,10 +78,8 @@ type Host struct {
 	progress progress
 
 	mu      sync.Mutex
-	runners []*Runner          // in order
+	runners []*Runner
 	claims  map[string]*Runner // by plugin id
-	off     map[string]error   // by plugin id: why it is not run
-	added   int                // runners ever
 }
 
 // New makes a host. Close releases it where Run is not called or has returned.
@@ -102,7 +97,6 @@ func New(o Options) (*Host, error) {
 	fill(&l.StartFailures, 8)
 	fill(&l.Poll, 500*time.Millisecond)
 	fill(&l.Stop, 5*time.Second)
-	fill(&l.Watch, time.Second)
 	fill(&l.Memory, defaultMemory)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -115,21 +109,16 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{Options: o, now: o.Now, sharer: newSharer(new(batchID)), claims: map[string]*Runner{}, off: map[string]error{}}
-	for _, id := range o.Off {
-		h.off[id] = errSwitchedOff
-	}
-	for _, id := range o.Disabled {
-		h.off[id] = errDisabled
-	}
+	h := &Host{Options: o, now: o.Now, sharer: newSharer(new(batchID)), claims: map[string]*Runner{}}
 	h.launcher = &launcher{home: home, logger: o.Logger, timeout: o.Limits.Start, memory: o.Limits.Memory, now: o.Now}
-	for _, p := range o.Programs {
+	for i, p := range o.Programs {
 		if len(p.Argv) > 0 && filepath.Base(p.Argv[0]) != p.Argv[0] {
 			if p.Argv[0], err = filepath.Abs(p.Argv[0]); err != nil {
 				return nil, errors.Join(fmt.Errorf("plugin %s: %w", p.ID, err), home.close())
 			}
 		}
-		r := h.add(p)
+		r := newRunner(h, p, i)
+		h.runners = append(h.runners, r)
 		if _, taken := h.claims[p.ID]; p.Builtin && !taken {
 			h.claims[p.ID] = r
 		}
@@ -147,11 +136,8 @@ func fill[T int | int64 | time.Duration](v *T, by T) {
 // that goes quickly.
 func (h *Host) Run(ctx context.Context) error {
 	var all sync.WaitGroup
-	for _, r := range h.list() {
-		all.Go(func() { r.keep(ctx) })
-	}
-	if len(h.Folders) > 0 {
-		h.watch(ctx, &all)
+	for _, r := range h.runners {
+		all.Go(func() { r.run(ctx) })
 	}
 	<-ctx.Done()
 	all.Wait()
@@ -164,7 +150,7 @@ func (h *Host) Close() error { return h.launcher.home.close() }
 // Plugins gives the state of every plugin, in the order of the programs.
 func (h *Host) Plugins() []Status {
 	var out []Status
-	for _, r := range h.list() {
+	for _, r := range h.runners {
 		out = append(out, r.status())
 	}
 	return out
@@ -175,10 +161,7 @@ func (h *Host) Plugins() []Status {
 func (h *Host) claim(ctx context.Context, r *Runner, id string) error {
 	r.tell.Do(func() { defer close(r.known); h.note(r, id) })
 	if !r.program.Builtin {
-		for _, other := range h.list() {
-			if other.order >= r.order {
-				break
-			}
+		for _, other := range h.runners[:r.order] {
 			select {
 			case <-other.known:
 			case <-ctx.Done():
@@ -217,7 +200,7 @@ func (h *Host) WaitCaughtUp(ctx context.Context, to map[string]uint64) error {
 	for {
 		next := h.progress.next()
 		late := ""
-		for _, r := range h.list() {
+		for _, r := range h.runners {
 			if !r.caughtUp(to) {
 				late = r.id()
 				break
