@@ -4,11 +4,15 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/statscache/statscache/internal/zmqpub"
 )
 
 // explanation is what explain answers, as a script reads it.
@@ -144,4 +148,62 @@ func (d *daemon) explain(metric, end, step, dim, value string) explanation {
 		d.t.Fatalf("explain %s: %d, %v: %s", metric, code, err, tail(body))
 	}
 	return decodeExplanation(d.t, body)
+}
+
+// TestExplain_IsRightWhileEventsComeIn asks for the number of the very minute that is being counted: what is stored and
+// what is found belong to the same moment.
+func TestExplain_IsRightWhileEventsComeIn(t *testing.T) {
+	t.Parallel()
+	publisher, err := zmqpub.Listen(zmqpub.Options{Queue: 100_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = publisher.Close() }() // ends with the test
+	_, number, err := net.SplitHostPort(publisher.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := strconv.Atoi(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, map[string]string{"endpoints": endpoints(map[string][]int{"one": {at}})})
+	d := s.start()
+	waitEndpointUp(t, d, "one")
+	const when = 1_524_744_000
+	stop, stopped := make(chan struct{}), make(chan int64)
+	go func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for n := int64(0); ; n++ {
+			select {
+			case <-tick.C:
+				topic := fmt.Sprintf("org.fedoraproject.dev.explain.t%d", n%3)
+				publisher.Publish(topic, fmt.Appendf(nil, `{"topic":%q,"msg_id":"explain-%d","timestamp":%d,"msg":{}}`, topic, n, when+n%50))
+			case <-stop:
+				stopped <- n
+				return
+			}
+		}
+	}()
+	seen := int64(0)
+	check := func(how string, x explanation) {
+		t.Helper()
+		if x.Differs || x.Count != x.Stored || !x.Truncated && x.listed() != x.Count || x.Count < seen {
+			t.Errorf("%s: count %d (before: %d), stored %d, listed %d, pending %d, notes %q", how, x.Count, seen, x.Stored, x.listed(), x.Pending, x.Notes)
+		}
+		seen = x.Count
+	}
+	for range 10 {
+		check("API", d.explain("volume", strconv.Itoa(when+60), "1m", "", ""))
+		check("beside", decodeExplanation(t, s.mustRun("explain", "volume", strconv.Itoa(when), "--step", "1m", "--json").stdout))
+	}
+	close(stop)
+	sent := <-stopped
+	d.waitCounted(sent, 20*time.Second)
+	check("at last", decodeExplanation(t, s.mustRun("explain", "volume", strconv.Itoa(when), "--step", "1m", "--json", "--limit", "100000").stdout))
+	if seen != sent {
+		t.Errorf("%d events are explained, %d were sent", seen, sent)
+	}
+	d.stop()
 }
