@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime/debug"
 	"time"
@@ -99,8 +100,8 @@ func (s *Source) handshake(raw net.Conn, guard *zmtp.Conn) (*zmq4.Conn, error) {
 // the connection had ended.
 func broken(err error, guard *zmtp.Conn) error {
 	var network net.Error
-	if guard.Ended() || errors.As(err, &network) {
-		return err
+	if guard.Ended() || errors.As(err, &network) || errors.Is(err, io.ErrClosedPipe) {
+		return err // a connection that is gone may be noticed by the first write, too
 	}
 	return fmt.Errorf("%w: %w", zmtp.ErrProtocol, err)
 }
