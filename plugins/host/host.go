@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ type Limits struct {
 	StartFailures  int           // 8 in a row quarantine a plugin
 	Poll           time.Duration // 500 ms between two looks at the streams
 	Stop           time.Duration // 5 s for the last commit
+	Watch          time.Duration // 1 s between two looks at the folders: a file must be the same at both
 	Memory         int64         // 512 MiB of resident memory for a plugin's process; one that takes more is killed
 }
 
@@ -60,7 +62,9 @@ type Options struct {
 	Feed     Feed                       //
 	RunDir   string                     // for sockets, 0700; made where it does not exist
 	Config   map[string]json.RawMessage // per plugin id: handed to the plugin
-	Disabled []string                   // plugin ids
+	Disabled []string                   // plugin ids, by the configuration: no Enable changes that
+	Off      []string                   // plugin ids, by an earlier Disable
+	Folders  []string                   // watched while Run runs: what is dropped in runs, what is replaced starts anew, what is removed stops
 	Limits   Limits
 	Logger   *slog.Logger
 	// OnCommit, where given, hears of every attempt at a commit and what became of it.
@@ -78,8 +82,10 @@ type Host struct {
 	progress progress
 
 	mu      sync.Mutex
-	runners []*Runner
+	runners []*Runner          // in order
 	claims  map[string]*Runner // by plugin id
+	off     map[string]error   // by plugin id: why it is not run
+	added   int                // runners ever
 }
 
 // New makes a host. Close releases it where Run is not called or has returned.
@@ -97,6 +103,7 @@ func New(o Options) (*Host, error) {
 	fill(&l.StartFailures, 8)
 	fill(&l.Poll, 500*time.Millisecond)
 	fill(&l.Stop, 5*time.Second)
+	fill(&l.Watch, time.Second)
 	fill(&l.Memory, defaultMemory)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -105,20 +112,31 @@ func New(o Options) (*Host, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Folders = slices.Clone(o.Folders)
 	home, err := openHome(o.RunDir)
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{Options: o, now: o.Now, sharer: newSharer(new(batchID)), claims: map[string]*Runner{}}
+	h := &Host{Options: o, now: o.Now, sharer: newSharer(new(batchID)), claims: map[string]*Runner{}, off: map[string]error{}}
+	for _, id := range o.Off {
+		h.off[id] = errSwitchedOff
+	}
+	for _, id := range o.Disabled {
+		h.off[id] = errDisabled
+	}
 	h.launcher = &launcher{home: home, logger: o.Logger, timeout: o.Limits.Start, memory: o.Limits.Memory, now: o.Now}
-	for i, p := range o.Programs {
+	for i, folder := range h.Folders {
+		if h.Folders[i], err = filepath.Abs(folder); err != nil {
+			return nil, errors.Join(fmt.Errorf("plugin folder %s: %w", folder, err), home.close())
+		}
+	}
+	for _, p := range o.Programs {
 		if len(p.Argv) > 0 && filepath.Base(p.Argv[0]) != p.Argv[0] {
 			if p.Argv[0], err = filepath.Abs(p.Argv[0]); err != nil {
 				return nil, errors.Join(fmt.Errorf("plugin %s: %w", p.ID, err), home.close())
 			}
 		}
-		r := newRunner(h, p, i)
-		h.runners = append(h.runners, r)
+		r := h.add(p)
 		if _, taken := h.claims[p.ID]; p.Builtin && !taken {
 			h.claims[p.ID] = r
 		}
@@ -136,8 +154,11 @@ func fill[T int | int64 | time.Duration](v *T, by T) {
 // that goes quickly.
 func (h *Host) Run(ctx context.Context) error {
 	var all sync.WaitGroup
-	for _, r := range h.runners {
-		all.Go(func() { r.run(ctx) })
+	for _, r := range h.list() {
+		all.Go(func() { r.keep(ctx) })
+	}
+	if len(h.Folders) > 0 {
+		h.watch(ctx, &all)
 	}
 	<-ctx.Done()
 	all.Wait()
@@ -150,7 +171,7 @@ func (h *Host) Close() error { return h.launcher.home.close() }
 // Plugins gives the state of every plugin, in the order of the programs.
 func (h *Host) Plugins() []Status {
 	var out []Status
-	for _, r := range h.runners {
+	for _, r := range h.list() {
 		out = append(out, r.status())
 	}
 	return out
@@ -161,7 +182,10 @@ func (h *Host) Plugins() []Status {
 func (h *Host) claim(ctx context.Context, r *Runner, id string) error {
 	r.tell.Do(func() { defer close(r.known); h.note(r, id) })
 	if !r.program.Builtin {
-		for _, other := range h.runners[:r.order] {
+		for _, other := range h.list() {
+			if other.order >= r.order {
+				break
+			}
 			select {
 			case <-other.known:
 			case <-ctx.Done():
@@ -200,7 +224,7 @@ func (h *Host) WaitCaughtUp(ctx context.Context, to map[string]uint64) error {
 	for {
 		next := h.progress.next()
 		late := ""
-		for _, r := range h.runners {
+		for _, r := range h.list() {
 			if !r.caughtUp(to) {
 				late = r.id()
 				break

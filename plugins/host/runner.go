@@ -34,11 +34,17 @@ type Runner struct {
 	abort   context.CancelCauseFunc
 
 	// For the goroutine of run, and the survey that it waits for.
+	file       signature // of the program, for watch
 	def        *definition
 	generation uint32
 	living     context.Context // of run: lanes outlive processes
 
+	asked chan struct{} // somebody wants a new life to begin
+
 	mu        sync.Mutex
+	endLife   context.CancelCauseFunc // of the current life
+	lives     int
+	removed   bool
 	lanes     map[string]*lane // by stream
 	shown     Status
 	prepared  bool // registered: building and positions are known
@@ -50,7 +56,7 @@ type Runner struct {
 
 func newRunner(h *Host, p Program, order int) *Runner {
 	r := &Runner{
-		host: h, program: p, order: order, known: make(chan struct{}), lanes: map[string]*lane{},
+		host: h, program: p, order: order, known: make(chan struct{}), asked: make(chan struct{}, 1), lanes: map[string]*lane{},
 		positions: map[string]uint64{}, ends: map[string]uint64{}, retired: map[string]bool{},
 		shown: Status{ID: p.ID, State: Starting, Builtin: p.Builtin, Since: h.now()},
 	}
@@ -64,8 +70,8 @@ func (r *Runner) run(ctx context.Context) {
 	defer r.abort(nil)
 	defer r.closeLanes()
 	defer r.tell.Do(func() { close(r.known) })
-	if slices.Contains(r.host.Disabled, r.program.ID) {
-		r.enter(Disabled, errDisabled)
+	if err := r.host.isOff(r.program.ID); err != nil {
+		r.enter(Disabled, err)
 		return
 	}
 	pause := newBackoff(r.host.Limits.BackoffMin, r.host.Limits.BackoffMax)
@@ -225,7 +231,7 @@ func (r *Runner) restart(err error) {
 // refuse stops the plugin until the operator looks at it. Its position is kept.
 func (r *Runner) refuse(err error) {
 	state := Quarantined
-	if errors.Is(err, errDisabled) {
+	if errors.Is(err, errDisabled) || errors.Is(err, errSwitchedOff) {
 		state = Disabled
 	} else {
 		r.host.Logger.Error("plugin is quarantined", "plugin", r.id(), "error", err)

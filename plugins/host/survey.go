@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	pb "github.com/statscache/statscache/plugins/proto"
@@ -27,8 +26,8 @@ func (r *Runner) prepare(ctx context.Context, m *pb.Manifest) error {
 		return err
 	}
 	r.show(def)
-	if slices.Contains(r.host.Disabled, def.plugin.ID) {
-		return &refusal{errDisabled}
+	if err := r.host.isOff(def.plugin.ID); err != nil {
+		return &refusal{err}
 	}
 	if r.def != nil && r.def.plugin.ID == def.plugin.ID && r.def.plugin.Version == def.plugin.Version && r.def.plugin.Fingerprint == def.plugin.Fingerprint {
 		r.def.deadline, r.def.plugin = def.deadline, def.plugin
