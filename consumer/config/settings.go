@@ -58,6 +58,9 @@ func (r *reader) list(key string, value any, origin string) {
 	switch v := value.(type) {
 	case time.Duration:
 		value = FormatDuration(v)
+		if v == 0 { // kept for ever
+			value = nil
+		}
 	case time.Time:
 		value = v.Format(time.RFC3339Nano)
 		if v.IsZero() {
