@@ -300,7 +300,8 @@ func TestControl_HostileRequestsAreRefused(t *testing.T) {
 		{"import without files", "POST /import HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n", "400"},
 		{"import that is no multipart", "POST /import HTTP/1.1\r\nHost: d\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 4\r\n\r\nnone", "broke off"},
 		{"unknown verb", "POST /plugins/volume/explode HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n", "explode"},
-		
+
+		{"unknown plugin", "POST /plugins/nobody/restart HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n", "nobody"},
 		{"headers without end", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 100<<10), "431"},
 		{"no HTTP", "\x00\x01\x02\r\n\r\n", "400"},
 	}

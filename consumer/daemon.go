@@ -57,6 +57,10 @@ type Daemon struct {
 	source   *zmq.Source // nil where nothing listens
 	rate     rateMeter
 
+	replaying sync.Mutex // held while rejects are given in again
+
+	operating sync.Mutex // one plugin command at a time
+
 	cleanups []cleanup
 	failed   chan error // the first part that gave up
 	stopping atomic.Bool
@@ -124,9 +128,14 @@ func (d *Daemon) openHost(o Options) error {
 			d.log.Warn("plugin passed over", "reason", line)
 		}
 	}
+	off, err := readSwitches(c.DataDir)
+	if err != nil {
+		return err
+	}
 	d.host, err = host.New(host.Options{
 		Programs: append(slices.Clone(o.Bundled), found...), Store: keptStore{d.store, d}, Feed: d.feed, RunDir: filepath.Join(c.DataDir, "run"),
-		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Limits: host.Limits{CommitInterval: c.CommitInterval}, Logger: o.Logger, Now: o.Now,
+		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Off: off.Disabled, Folders: c.PluginsPath,
+		Limits: host.Limits{CommitInterval: c.CommitInterval}, Logger: o.Logger, Now: o.Now,
 		OnCommit: func(took time.Duration, err error) {
 			if err == nil {
 				d.metrics.commitSeconds.Observe(took.Seconds())

@@ -22,7 +22,7 @@ func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program)
 		out = append(out, api.PluginStatus{ID: p.ID, State: string(host.Starting), Builtin: true, Metrics: []string{}})
 	}
 	if _, err := os.Stat(c.Store.Path); errors.Is(err, os.ErrNotExist) {
-		return markDisabled(out, c), nil
+		return markDisabled(out, c)
 	}
 	s, err := openStore(ctx, c, true, slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {
@@ -60,16 +60,20 @@ func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program)
 			out = append(out, st)
 		}
 	}
-	return markDisabled(out, c), nil
+	return markDisabled(out, c)
 }
 
-func markDisabled(list []api.PluginStatus, c *config.Config) []api.PluginStatus {
+func markDisabled(list []api.PluginStatus, c *config.Config) ([]api.PluginStatus, error) {
+	off, err := readSwitches(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	for i := range list {
-		if slices.Contains(c.PluginsDisabled, list[i].ID) {
+		if slices.Contains(c.PluginsDisabled, list[i].ID) || slices.Contains(off.Disabled, list[i].ID) {
 			list[i].State = string(host.Disabled)
 		}
 	}
-	return list
+	return list, nil
 }
 
 func generationOf(served []store.ServedMetric, plugin string) uint32 {

@@ -6,17 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer"
 	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/plugins"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/plugins/volume"
@@ -65,6 +64,9 @@ func newPlugin(g *globals) *cobra.Command {
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.AddCommand(newPluginVerb(g, control.Enable, "Start a disabled plugin again: it goes on where it stopped"),
+		newPluginVerb(g, control.Disable, "Stop a plugin, for later starts too; its numbers stay"),
+		newPluginVerb(g, control.Restart, "Start a plugin's process anew; lifts a quarantine"))
 	cmd.AddCommand(&cobra.Command{
 		Use:   "list",
 		Short: "List the plugins and how they are doing",
@@ -94,36 +96,43 @@ func pluginStates(ctx context.Context, c *config.Config) (list []api.PluginStatu
 		return nil, false, err
 	}
 	if running {
-		list, err = askDaemon(ctx, c)
-		return list, true, err
+		list, err = control.NewClient(control.Path(c.DataDir)).Plugins(ctx)
+		if !errors.Is(err, control.ErrNoAnswer) {
+			return list, true, err
+		}
 	}
+	// Nobody listens: a daemon that is only starting, or a command at work. The store can be read beside either.
 	list, err = consumer.KnownPlugins(ctx, c, bundled())
 	return list, false, err
 }
 
-func askDaemon(ctx context.Context, c *config.Config) ([]api.PluginStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	url := "http://" + c.Listen + "/api/v1/plugins"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", url, err)
+// newPluginVerb makes a command that does something to one plugin.
+func newPluginVerb(g *globals, verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   verb + " ID",
+		Short: short,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{fmt.Errorf("%s needs the id of one plugin (see `%s --help`)", cmd.CommandPath(), cmd.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.load(nil)
+			if err != nil {
+				return err
+			}
+			r, err := consumer.CommandPlugin(cmd.Context(), c, bundled(), verb, args[0])
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), r.Said)
+			return err
+		},
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("a daemon has the data dir %s, but its API doesn't answer at statscache.app.listen: %w", c.DataDir, errors.Unwrap(err))
-	}
-	defer func() { _ = resp.Body.Close() }() // only read from
-	var answer struct {
-		Plugins []api.PluginStatus `json:"plugins"`
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask %s: it answers %s", url, resp.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(&answer); err != nil {
-		return nil, fmt.Errorf("ask %s: %w", url, err)
-	}
-	return answer.Plugins, nil
 }
 
 func printPlugins(out io.Writer, list []api.PluginStatus, running bool) error {
@@ -136,7 +145,7 @@ func printPlugins(out io.Writer, list []api.PluginStatus, running bool) error {
 		return err
 	}
 	if !running {
-		_, err := fmt.Fprintln(out, "\nno daemon runs on this data dir: these are the plugins that one would start, and how far they have come")
+		_, err := fmt.Fprintln(out, "\nno daemon answers on this data dir: these are the plugins that one would start, and how far they have come")
 		return err
 	}
 	return nil

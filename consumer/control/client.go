@@ -20,7 +20,7 @@ const (
 	connectTimeout = 5 * time.Second
 	// shortTimeout bounds a short request.
 	shortTimeout = 10 * time.Second
-	// commandTimeout bounds a plugin command but requeue: the plugin's last commit may have to wait for the store.
+	// commandTimeout bounds a plugin command: the plugin's last commit may have to wait for the store.
 	commandTimeout = time.Minute
 )
 
@@ -106,11 +106,8 @@ func (c *Client) Plugins(ctx context.Context) ([]api.PluginStatus, error) {
 
 // CommandPlugin has the daemon do what a verb says.
 func (c *Client) CommandPlugin(ctx context.Context, verb, id string) (out PluginResult, err error) {
-	if verb != Requeue {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, commandTimeout)
-		defer cancel()
-	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	err = c.short(ctx, http.MethodPost, "/plugins/"+url.PathEscape(id)+"/"+url.PathEscape(verb), &out)
 	return out, err
 }

@@ -67,20 +67,17 @@ const (
 	Enable  = "enable"
 	Disable = "disable"
 	Restart = "restart"
-	Requeue = "requeue"
 )
 
 // PluginResult is what a plugin command did.
 type PluginResult struct {
-	Said     string `json:"said"` // one sentence
-	Requeued int    `json:"requeued,omitempty"`
-	Left     int    `json:"left,omitempty"` // dead letters that the plugin still can't take
+	Said string `json:"said"` // one sentence
 }
 
 // Daemon is what the server needs of the daemon that it belongs to.
 type Daemon interface {
 	ImportFiles(ctx context.Context, next NextFile, o ImportOptions) (ImportSummary, error)
 	Plugins() []api.PluginStatus
-	// CommandPlugin does what a verb says. It may take as long as the plugin's last commit, a requeue longer.
+	// CommandPlugin does what a verb says. It may take as long as the plugin's last commit.
 	CommandPlugin(ctx context.Context, verb, id string) (PluginResult, error)
 }

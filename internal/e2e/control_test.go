@@ -74,3 +74,75 @@ func TestControl_BadLinesAreNamedAsWithoutADaemon(t *testing.T) {
 	oneSentence(t, s.run("import", "no-such-file.jsonl"), 1, "no-such-file.jsonl")
 	d.stop()
 }
+
+// TestControl_PluginCommands stops, starts and renews a plugin beside a daemon and between two daemons.
+func TestControl_PluginCommands(t *testing.T) {
+	t.Parallel()
+	g := goldens(t)[0]
+	s := newSite(t, nil)
+	d := s.start()
+	state := func() string {
+		t.Helper()
+		for line := range strings.Lines(s.mustRun("plugin", "list").stdout) {
+			if f := strings.Fields(line); len(f) > 2 && f[0] == "volume" {
+				return f[2]
+			}
+		}
+		return ""
+	}
+	s.mustRun("plugin", "disable", "volume")
+	if got := state(); got != "disabled" {
+		t.Errorf("the plugin is %q beside the daemon that was told to disable it", got)
+	}
+	s.mustRun("import", g.file)
+	d.stop()
+	if got := state(); got != "disabled" {
+		t.Errorf("the plugin is %q without a daemon, want disabled", got)
+	}
+	d = s.start()
+	s.mustRun("plugin", "enable", "volume")
+	d.waitCaughtUp(30 * time.Second)
+	g.check(t, d, 1_000_000)
+	s.mustRun("plugin", "restart", "volume")
+	if got := state(); got != "running" && got != "catching-up" {
+		t.Errorf("the plugin is %q after a restart", got)
+	}
+	oneSentence(t, s.run("plugin", "restart", "nobody"), 1, "nobody", "volume")
+	oneSentence(t, s.run("plugin", "restart"), 2, "plugin restart")
+	d.stop()
+	s.verifyClean()
+}
+
+// TestControl_PluginFolderIsWatched drops a program into the plugin folder of a running daemon and takes it away.
+func TestControl_PluginFolderIsWatched(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	d := s.start()
+	folder := filepath.Join(s.data, "plugins")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, "second")
+	// The bundled plugin's id belongs to the bundled one: this one is refused, by name.
+	text := fmt.Sprintf("#!/bin/sh\nexec %s serve-bundled-plugin volume\n", binary(t))
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	listed := func() error {
+		if out := s.mustRun("plugin", "list").stdout; !strings.Contains(out, "quarantined") || !strings.Contains(out, path) {
+			return fmt.Errorf("plugin list says\n%s", out)
+		}
+		return nil
+	}
+	d.waitFor(20*time.Second, "the dropped program is run", listed)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	d.waitFor(20*time.Second, "the removed program is forgotten", func() error {
+		if listed() == nil {
+			return errors.New("it is still listed")
+		}
+		return nil
+	})
+	d.stop()
+}
