@@ -163,6 +163,8 @@ func TestImport_CountsItsOwnEventsOnly(t *testing.T) {
 	if n := <-delivered; n < 100 {
 		t.Errorf("only %d events were delivered beside the imports", n)
 	}
+	d.ingest.tallies.mu.Lock()
+	defer d.ingest.tallies.mu.Unlock()
 	if len(d.ingest.tallies.of) != 0 {
 		t.Errorf("%d blocks are still remembered", len(d.ingest.tallies.of))
 	}

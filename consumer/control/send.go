@@ -25,6 +25,8 @@ func (c *Client) Import(ctx context.Context, next NextFile, o ImportOptions) (Im
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	read, write := io.Pipe()
+	// The transport waits for the body's end before it says that a request was given up.
+	defer context.AfterFunc(ctx, func() { _ = read.CloseWithError(errDone) })()
 	out := newSender(write)
 	go out.all(ctx, next)
 	sum, err := c.receive(ctx, "/import"+query(o), read, out.form.FormDataContentType(), o)

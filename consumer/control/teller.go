@@ -32,7 +32,8 @@ type teller struct {
 }
 
 func startTeller(w http.ResponseWriter, control *http.ResponseController, gone context.CancelCauseFunc) *teller {
-	t := &teller{w: w, control: control, gone: gone, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	t := &teller{w: w, control: control, gone: gone, wake: make(chan struct{}, 2), done: make(chan struct{})}
+	t.wake <- struct{}{} // the answer begins at once
 	go t.run()
 	return t
 }
