@@ -44,7 +44,13 @@ func (o ImportOptions) control() control.ImportOptions {
 func (d *Daemon) Import(ctx context.Context, files []string, o ImportOptions) (ImportSummary, error) {
 	next, done := openFiles(files, o.Stdin)
 	sum, err := d.ImportFiles(ctx, next, o.control())
-	return sum, errors.Join(err, done())
+	if ctx.Err() != nil {
+		return sum, err // the last file may be being read still: the process closes it
+	}
+	if closed := done(); err == nil {
+		err = closed // of a file that could not be read to its end, closing has nothing to add
+	}
+	return sum, err
 }
 
 // ImportFiles is Import for files that somebody else has opened. The numbers of the summary are those of this import,
@@ -88,6 +94,7 @@ type importing struct {
 func (i *importing) file(ctx context.Context, name string, from io.Reader) error {
 	d := i.daemon
 	r := newLineReader(name, from, d.config.MaxMessageBytes)
+	defer r.stop()
 	bad := &badLines{file: name, tell: i.options.Bad, rejected: map[string]int{}}
 	r.tooLong = func(line, size int) {
 		d.metrics.reject("import", string(fedmsg.SizeReason))

@@ -96,3 +96,63 @@ func TestLines_CompressedFiles(t *testing.T) {
 		t.Fatalf("a file that isn't there: %v", err)
 	}
 }
+
+func TestLines_CutFilesGiveTheirWholeLinesFirst(t *testing.T) {
+	var text strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&text, "{\"n\":%d,\"x\":\"%x\"}\n", i, i*7919)
+	}
+	var gz bytes.Buffer
+	w := gzip.NewWriter(&gz)
+	if _, err := w.Write([]byte(text.String())); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut.jsonl.gz")
+	if err := os.WriteFile(path, gz.Bytes()[:gz.Len()*2/3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openFile(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.close() }()
+	r := newLineReader(f.name, f, 100)
+	defer r.stop()
+	n := 0
+	for {
+		first, messages, err := r.next(context.Background())
+		if err != nil {
+			if want := fmt.Sprintf("after line %d: unexpected EOF", n); !strings.Contains(err.Error(), want) {
+				t.Fatalf("%v, want %q", err, want)
+			}
+			break
+		}
+		if first != n+1 {
+			t.Fatalf("batch begins at line %d, want %d", first, n+1)
+		}
+		for _, m := range messages {
+			if !strings.HasPrefix(string(m[0]), fmt.Sprintf(`{"n":%d,`, n)) || m[0][len(m[0])-1] != '}' {
+				t.Fatalf("line %d is %q", n+1, m[0])
+			}
+			n++
+		}
+	}
+	if n < 1000 {
+		t.Fatalf("only %d lines of two thirds of the file", n)
+	}
+}
+
+func TestLines_SilentPipeDoesNotHoldWhoGoes(t *testing.T) {
+	in, out := io.Pipe()
+	defer func() { _ = out.Close() }()
+	r := newLineReader("pipe", in, 100)
+	defer r.stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := r.next(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("%v", err)
+	}
+}
