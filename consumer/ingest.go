@@ -59,6 +59,8 @@ type batch struct {
 	received int64      // µs since 1970
 	// tally, where set, counts what becomes of the events.
 	tally *importTally
+	// kept says that messages refused are among the kept rejects already: they come from there.
+	kept bool
 	// bad, where set, is told of every message refused, by its index.
 	bad func(i int, reason fedmsg.Reason, detail string)
 	// done, where set, is told the last position once all before it is in the inbox.
@@ -223,6 +225,9 @@ func (d *decoder) reject(b batch, i int, topic, body []byte, reason fedmsg.Reaso
 	}
 	if b.bad != nil {
 		b.bad(i, reason, d.scanner.Detail())
+	}
+	if b.kept {
+		return
 	}
 	d.rejects.Keep(rejects.Reject{At: time.UnixMicro(b.received).UTC(), Source: b.source, Reason: string(reason),
 		Detail: d.scanner.Detail(), Topic: topic, Body: body})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,24 +108,15 @@ func printReject(w io.Writer, e rejects.Entry, asJSON bool) error {
 	return err
 }
 
-func replayRejects(cmd *cobra.Command, g *globals) (err error) {
+func replayRejects(cmd *cobra.Command, g *globals) error {
 	c, err := g.load(nil)
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	d, err := consumer.Open(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()})
-	if errors.Is(err, consumer.ErrLocked) {
-		return fmt.Errorf("rejects can't be replayed beside a running daemon: %w", err)
+	sum, err := consumer.ReplayRejects(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()})
+	if errors.Is(err, context.Canceled) {
+		return errors.New("the replay was stopped; run it again: what is in already is not counted twice")
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Stop()) }()
-	if err := d.Start(ctx, false); err != nil {
-		return err
-	}
-	sum, err := d.ReplayRejects(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,7 +124,10 @@ func replayRejects(cmd *cobra.Command, g *globals) (err error) {
 	if g.json {
 		return json.NewEncoder(out).Encode(sum)
 	}
-	fmt.Fprintf(out, "replayed %d messages: %d new events, %d known before or older than the archive keeps, %d refused again", sum.Messages, sum.Owned, sum.Accepted-sum.Owned, sum.Messages-sum.Accepted)
+	fmt.Fprintf(out, "replayed %d messages: %d new events, %d duplicates, %d refused again", sum.Messages, sum.Owned, sum.Duplicates, sum.Messages-sum.Accepted)
+	if sum.Expired > 0 {
+		fmt.Fprintf(out, ", %d older than the archive keeps", sum.Expired)
+	}
 	for _, reason := range slices.Sorted(maps.Keys(sum.Rejected)) {
 		fmt.Fprintf(out, "\n  %s: %d", reason, sum.Rejected[reason])
 	}

@@ -51,6 +51,9 @@ func Serve(path string, d Daemon, log *slog.Logger) (*Server, error) {
 	mux.HandleFunc("POST /import", s.importFiles)
 	mux.HandleFunc("GET /plugins", s.plugins)
 	mux.HandleFunc("POST /plugins/{id}/{verb}", s.command)
+	if r, ok := d.(Replayer); ok {
+		mux.HandleFunc("POST /rejects/replay", s.replay(r))
+	}
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return s.living }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	go func() {
