@@ -18,6 +18,8 @@ const (
 	fileHeader = "Statscache-File"
 	// abortHeader marks a part that says: the client could not read on, no more files will come.
 	abortHeader = "Statscache-Abort"
+	// endHeader marks the part after the last file: a body without it was cut short.
+	endHeader = "Statscache-End"
 	// maxBadTold bounds the refused lines of an import that are told one by one; further ones are counted.
 	maxBadTold = 1000
 	// maxDetail bounds what is told of a refused line, in bytes.

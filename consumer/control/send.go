@@ -112,7 +112,8 @@ func (s *sender) all(ctx context.Context, next NextFile) {
 func (s *sender) file(ctx context.Context, next NextFile) (more bool, err error) {
 	name, r, local := next()
 	if errors.Is(local, io.EOF) {
-		return false, nil
+		_, err = s.form.CreatePart(textproto.MIMEHeader{endHeader: {"1"}})
+		return false, err
 	}
 	if local == nil {
 		part, err := s.form.CreatePart(textproto.MIMEHeader{fileHeader: {url.PathEscape(name)}})

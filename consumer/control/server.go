@@ -151,10 +151,7 @@ var errAborted = errors.New("the client gave up")
 func nextPart(parts *multipart.Reader) NextFile {
 	return func() (string, io.Reader, error) {
 		p, err := parts.NextRawPart()
-		if err == io.EOF {
-			return "", nil, io.EOF
-		}
-		if errors.Is(err, io.EOF) { // a body that was cut short, and no end
+		if errors.Is(err, io.EOF) { // a body that was cut short: the end has a part of its own
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
@@ -162,6 +159,9 @@ func nextPart(parts *multipart.Reader) NextFile {
 		}
 		if p.Header.Get(abortHeader) != "" {
 			return "", nil, errAborted
+		}
+		if p.Header.Get(endHeader) != "" {
+			return "", nil, io.EOF
 		}
 		name, err := url.PathUnescape(p.Header.Get(fileHeader))
 		if err != nil {
