@@ -179,7 +179,7 @@ func TestByHand_ExplainsItself(t *testing.T) {
 		status int
 		want   string
 	}{
-		{[]string{"/x/mine-plugin"}, 0, "statscache plugin test mine-plugin"},
+		{[]string{"/x/mine-plugin"}, 0, "To test it"},
 		{[]string{"mine-plugin", "help"}, 0, "all of them"},
 		{[]string{"mine-plugin", "frobnicate"}, 2, "describe"},
 		{[]string{"mine-plugin", "describe"}, 0, `"intervalsS"`},

@@ -72,10 +72,9 @@ func byHand(m *pb.Manifest, args []string, out io.Writer) int {
 		fmt.Fprintf(out, "  %-30s %s\n", x.Id, x.Summary)
 	}
 	fmt.Fprintf(out, `
-  %[1]s describe               prints what it tells statscache
-  statscache plugin test %[1]s   runs it over sample messages and prints what it counts
-
-To install it, copy it into a folder of statscache.plugins.path (by default plugins/ in the data dir).
+To see what it tells statscache:  %[1]s describe
+To test it, copy it into the plugins/ folder of a demo's data dir (statscache demo --data-dir DIR) and look at
+statscache plugin list --data-dir DIR; to install it, into a folder of statscache.plugins.path.
 `, name)
 	if len(args) > 1 && args[1] != "help" && args[1] != "--help" && args[1] != "-h" {
 		return 2

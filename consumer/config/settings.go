@@ -94,7 +94,7 @@ func (r *reader) settings() {
 	c.Topics = prefixes(setting(r, "statscache.consumer.topics", []string{"*"}, topics))
 	// statscache.consumer.endpoints is resolved with the endpoints themselves.
 	r.known["statscache.consumer.endpoints"] = true
-	c.MaxMessageBytes = setting(r, "statscache.consumer.max_message_bytes", 1<<20, whole(1<<10, 1<<28))
+	c.MaxMessageBytes = setting(r, "statscache.consumer.max_message_bytes", 1<<20, whole(1<<10, maxMessage))
 	c.JournalMaxBytes = setting(r, "statscache.journal.max_bytes", int64(1<<30), func(g given) (int64, error) {
 		return g.integer(1<<20, math.MaxInt64)
 	})
@@ -104,6 +104,28 @@ func (r *reader) settings() {
 	c.ArchiveRetention = setting(r, "statscache.archive.retention", 0, keep)
 	r.retention()
 	r.app()
+	r.unbuilt()
+}
+
+// maxMessage bounds what statscache.consumer.max_message_bytes may be set to: one body must fit a frame of the archive
+// and a batch for a plugin, with room.
+const maxMessage = 32 << 20
+
+// unbuilt says of settings that nothing looks at yet that they have no effect: silence would be a promise.
+func (r *reader) unbuilt() {
+	c := &r.cfg
+	if c.CatchUp {
+		r.warn("statscache.consumer.catch_up has no effect yet: history comes in with `statscache import`")
+	}
+	if len(c.Rules) > 0 {
+		r.warn("statscache.rules has no effect yet: users and packages come from a message's headers")
+	}
+	if c.DatagrepperEndpoint != "" {
+		r.warn("statscache.datagrepper.endpoint has no effect yet: history comes in with `statscache import`")
+	}
+	if c.Store.Kind == "crate" {
+		r.warn("statscache.store.url names a CrateDB: this build keeps its numbers in SQLite only, and `run` will refuse it")
+	}
 }
 
 func (r *reader) app() {

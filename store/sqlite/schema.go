@@ -107,7 +107,7 @@ func checkOwner(c *conn) error {
 	}
 	for _, t := range tables {
 		if strings.HasPrefix(t, "data_") {
-			return fmt.Errorf("%w: the file belongs to the original statscache (table %s); leave it as it is, point statscache.store.url at another file and fill that with `statscache backfill`", store.ErrForeign, t)
+			return fmt.Errorf("%w: the file belongs to the original statscache (table %s); leave it as it is, point statscache.store.url at another file and bring its messages in with `statscache import`", store.ErrForeign, t)
 		}
 	}
 	return fmt.Errorf("%w: the file belongs to another program (application id %d, %d tables); point statscache.store.url at another file", store.ErrForeign, app, len(tables))
