@@ -102,7 +102,7 @@ func demoConfig(g *globals, dir string, endpoints map[string]string) (*config.Co
 	}
 	own := *g
 	own.paths = append([]string{folder}, g.paths...)
-	set := map[string]string{}
+	set := map[string]string{"statscache.store.url": "sqlite:"} // whatever store is configured: made-up events don't belong there
 	if g.dataDir == "" {
 		set["statscache.data_dir"] = filepath.Join(dir, "data")
 	}
@@ -110,8 +110,30 @@ func demoConfig(g *globals, dir string, endpoints map[string]string) (*config.Co
 	if err != nil {
 		return nil, err
 	}
+	if err := markDemo(c.DataDir); err != nil {
+		return nil, err
+	}
 	c.Listen, c.AdminListen = freeIfTaken(c.Listen), freeIfTaken(c.AdminListen)
 	return c, nil
+}
+
+// markDemo makes a data dir for demos. One that holds anything else is refused: made-up events can't be told from real
+// ones later.
+func markDemo(dir string) error {
+	mark := filepath.Join(dir, "demo")
+	if _, err := os.Stat(mark); err == nil {
+		return nil
+	}
+	if held, err := os.ReadDir(dir); err == nil && len(held) > 0 {
+		return usageError{fmt.Errorf("--data-dir %s holds something that no demo made; choose an empty folder", dir)}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the demo's data dir: %w", err)
+	}
+	if err := os.WriteFile(mark, []byte("made-up events\n"), 0o600); err != nil {
+		return fmt.Errorf("make the demo's data dir: %w", err)
+	}
+	return nil
 }
 
 // freeIfTaken gives the address, or one with any free port where somebody listens there: a demo beside a daemon
