@@ -8,10 +8,16 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // ErrLocked is what opening a data dir answers while another process works in it.
 var ErrLocked = errors.New("data dir in use")
+
+const (
+	lockTries = 10
+	lockPause = 20 * time.Millisecond
+)
 
 // dirLock holds a data dir for one process.
 type dirLock struct{ f *os.File }
@@ -27,7 +33,7 @@ func lockDir(dir string) (*dirLock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data dir %s is not writable: %w", dir, unwrapPath(err))
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := takeLock(f); err != nil {
 		pid := lockPID(f)
 		_ = f.Close() // nothing was written
 		if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -35,14 +41,26 @@ func lockDir(dir string) (*dirLock, error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-		if err != nil {
-			_ = f.Close() // the lock goes with it
-			return nil, fmt.Errorf("write %s: %w", path, unwrapPath(err))
-		}
+	}
+	if err != nil {
+		_ = f.Close() // the lock goes with it
+		return nil, fmt.Errorf("write %s: %w", path, unwrapPath(err))
 	}
 	return &dirLock{f}, nil
+}
+
+// takeLock tries for a moment: whoever only asks whether a daemon runs holds the lock that long.
+func takeLock(f *os.File) error {
+	for try := 0; ; try++ {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || try == lockTries {
+			return err
+		}
+		time.Sleep(lockPause)
+	}
 }
 
 func lockPID(f *os.File) string {
