@@ -146,3 +146,44 @@ func TestControl_PluginFolderIsWatched(t *testing.T) {
 	})
 	d.stop()
 }
+
+// TestControl_DaemonKilledDuringAnImport runs the import again with the next daemon.
+func TestControl_DaemonKilledDuringAnImport(t *testing.T) {
+	t.Parallel()
+	g := goldens(t)[0]
+	s := newSite(t, nil)
+	d := s.start()
+	cmd := exec.CommandContext(t.Context(), binary(t), append([]string{"import", g.file, "-"}, s.flags()...)...) // stdin stays open
+	cmd.Env = append(os.Environ(), s.env()...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d.waitFor(20*time.Second, "some events archived", func() error {
+		st, err := d.status()
+		if err == nil && st.Owned == 0 {
+			err = errors.New("none")
+		}
+		return err
+	})
+	below := descendants(d.pid())
+	if err := d.cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	<-d.exited
+	d.processesGone(below)
+	_ = cmd.Wait() // the status is looked at below
+	_ = stdin.Close()
+	oneSentence(t, result{code: cmd.ProcessState.ExitCode(), stderr: said.String()}, 1, "run the import again")
+
+	d = s.start() // the killed one's socket is in the way
+	s.mustRun("import", g.file)
+	g.check(t, d, 1_000_000)
+	d.stop()
+	s.verifyClean()
+}
