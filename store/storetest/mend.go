@@ -88,7 +88,20 @@ func scanSpans(t *testing.T, open Open[Scanner]) {
 	}
 	check(e)
 	noError(t, e.Close())
-	check(opened(t, open))
+	e = opened(t, open)
+	check(e)
+	for _, x := range live { // the first and the last event of any block are found by their very time
+		n, at := 0, Base+x.Time
+		noError(t, e.Scan(patience(t), store.ScanRequest{From: at, To: at + 1}, func(stream string, b *block.Block) error {
+			if stream == "a" {
+				n += b.Len()
+			}
+			return nil
+		}))
+		if n != 1 {
+			t.Fatalf("%d live events at %d, want 1", n, x.Time)
+		}
+	}
 }
 
 func first(list []string) []string { return list[:min(3, len(list))] }
