@@ -42,8 +42,22 @@ type Health struct {
 
 // link is the state of one endpoint.
 type link struct {
+	cancel context.CancelFunc // of its supervisor, nil before Run; guarded by Source.mu
+
 	mu     sync.Mutex
 	health Health
+	conn   *zmtp.Conn // of the session that is up, else nil
+}
+
+func newLink(e Endpoint) *link {
+	return &link{health: Health{Name: e.Name, Address: e.Address, State: Connecting}}
+}
+
+// name is what the endpoint is called at the moment.
+func (l *link) name() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.health.Name
 }
 
 func (l *link) snapshot() Health {
@@ -62,20 +76,20 @@ func (l *link) enter(state State, at time.Time) {
 	l.update(func(h *Health) { h.State, h.Since = state, at })
 }
 
-// supervise keeps a session to an endpoint alive until ctx ends.
-func (s *Source) supervise(ctx context.Context, l *link) {
+// supervise keeps a session to an endpoint alive until ctx ends. sinkCtx bounds the delivery of what was received: it
+// outlives ctx where only this endpoint is removed.
+func (s *Source) supervise(ctx, sinkCtx context.Context, l *link) {
 	defer func() { l.enter(Stopped, s.options.Now()) }()
-	endpoint := l.snapshot()
-	log := s.log.With("endpoint", endpoint.Name, "address", endpoint.Address)
+	address := l.snapshot().Address
 	wait := backoff{min: reconnectMin}
 	said := "" // the failure that was logged last: the same one is not logged at every attempt
 	for ctx.Err() == nil {
 		l.enter(Connecting, s.options.Now())
 		var up time.Time
-		err := s.session(ctx, l, func() {
+		err := s.session(ctx, sinkCtx, l, func() {
 			up = time.Now()
 			said = ""
-			log.Info("endpoint is up")
+			s.log.Info("endpoint is up", "endpoint", l.name(), "address", address)
 		})
 		if ctx.Err() != nil {
 			return
@@ -84,7 +98,7 @@ func (s *Source) supervise(ctx context.Context, l *link) {
 		l.enter(BackingOff, s.options.Now())
 		if text := err.Error(); text != said {
 			said = text
-			log.Warn("endpoint is down", "error", err)
+			s.log.Warn("endpoint is down", "endpoint", l.name(), "address", address, "error", err)
 		}
 		if !up.IsZero() && time.Since(up) >= stableAfter {
 			wait.reset()

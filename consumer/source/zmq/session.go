@@ -1,7 +1,6 @@
 package zmq
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,16 +21,16 @@ type sinkError struct{ err error }
 func (e *sinkError) Error() string { return "deliver: " + e.err.Error() }
 func (e *sinkError) Unwrap() error { return e.err }
 
-// session dials an endpoint once and receives until the connection ends, which is always an error. connected is called
-// when it is subscribed.
+// session dials an endpoint once and receives until the connection ends, which is always an error, or ctx does.
+// connected is called when it is subscribed.
 //
 // zmq4.Open and zmq4.Conn are used rather than zmq4.NewSub, which loses endpoints, has no limits and no deadlines.
 // Open neither closes the connection on an error nor is free of panics on what a peer may send: both are dealt with
 // here.
-func (s *Source) session(ctx context.Context, l *link, connected func()) (err error) {
+func (s *Source) session(ctx, sinkCtx context.Context, l *link, connected func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("session panicked", "endpoint", l.snapshot().Name, "panic", p, "stack", string(debug.Stack()))
+			s.log.Error("session panicked", "endpoint", l.name(), "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("%w: panic: %v", zmtp.ErrProtocol, p)
 		}
 	}()
@@ -44,10 +43,16 @@ func (s *Source) session(ctx context.Context, l *link, connected func()) (err er
 	defer closeWith(ctx, raw)()
 
 	guard := zmtp.Guard(raw, s.limits)
-	conn, err := s.handshake(raw, guard)
+	subs := &subscribed{topics: s.subscriptions()}
+	conn, err := s.handshake(raw, guard, subs.topics)
 	if err != nil {
 		return err
 	}
+	guard.OnWake(func() []byte { return subs.change(s.subscriptions(), time.Now()) })
+	if err := l.attach(guard); err != nil {
+		return fmt.Errorf("follow the subscriptions: %w", err)
+	}
+	defer l.detach()
 	l.update(func(h *Health) {
 		h.State, h.Since = Up, s.options.Now()
 		if h.Connects++; h.Connects > 1 {
@@ -55,7 +60,7 @@ func (s *Source) session(ctx context.Context, l *link, connected func()) (err er
 		}
 	})
 	connected()
-	return s.receive(ctx, l, conn, guard)
+	return s.receive(sinkCtx, l, conn, guard, subs)
 }
 
 // closeWith closes c when ctx ends. The function it returns closes c too, and returns when nothing of it runs any more.
@@ -74,7 +79,7 @@ func closeWith(ctx context.Context, c net.Conn) func() {
 }
 
 // handshake opens the ZMTP connection and subscribes, all of it within handshakeTimeout.
-func (s *Source) handshake(raw net.Conn, guard *zmtp.Conn) (*zmq4.Conn, error) {
+func (s *Source) handshake(raw net.Conn, guard *zmtp.Conn, topics []string) (*zmq4.Conn, error) {
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, fmt.Errorf("handshake: %w", err)
 	}
@@ -82,7 +87,7 @@ func (s *Source) handshake(raw net.Conn, guard *zmtp.Conn) (*zmq4.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("handshake: %w", broken(err, guard))
 	}
-	for _, topic := range s.options.Topics {
+	for _, topic := range topics {
 		if err := conn.SendMsg(zmq4.NewMsg(append([]byte{1}, topic...))); err != nil {
 			return nil, fmt.Errorf("subscribe to %q: %w", topic, err)
 		}
@@ -108,8 +113,7 @@ func broken(err error, guard *zmtp.Conn) error {
 
 // receive reads messages and hands them to the sink: as many at once as have come whole already, so that a burst costs
 // one call per batch, and a single message doesn't wait for company.
-func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *zmtp.Conn) error {
-	endpoint := l.snapshot().Name
+func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *zmtp.Conn, subs *subscribed) error {
 	size := 1 // of the last batch, as a guess at the next one's
 	for {
 		batch := make([][][]byte, 0, size)
@@ -122,7 +126,7 @@ func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *z
 				break
 			}
 			if msg.Type != zmq4.CmdMsg {
-				if received++; s.subscribed(msg.Frames) {
+				if received++; subs.cover(msg.Frames) {
 					batch = append(batch, msg.Frames)
 				} else {
 					wrong++
@@ -141,7 +145,7 @@ func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *z
 		}
 		if len(batch) > 0 {
 			size = len(batch)
-			if err := s.options.Sink.Deliver(ctx, endpoint, batch); err != nil {
+			if err := s.options.Sink.Deliver(ctx, l.name(), batch); err != nil {
 				l.update(func(h *Health) { h.Undelivered += uint64(len(batch)) })
 				return &sinkError{err}
 			}
@@ -150,17 +154,4 @@ func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *z
 			return failed
 		}
 	}
-}
-
-// subscribed looks again at what the publisher should have filtered.
-func (s *Source) subscribed(frames [][]byte) bool {
-	if len(frames) == 0 {
-		return false
-	}
-	for _, prefix := range s.options.Topics {
-		if bytes.HasPrefix(frames[0], []byte(prefix)) {
-			return true
-		}
-	}
-	return false
 }

@@ -67,10 +67,17 @@ type Options struct {
 
 // Source receives from all endpoints.
 type Source struct {
-	options Options
+	options Options // but for Endpoints and Topics, which Update changes
 	limits  zmtp.Limits
 	log     *slog.Logger
+
+	mu      sync.Mutex
+	topics  []string // replaced, never changed
 	links   []*link
+	leaving []*link        // removed, with a session that is about to end
+	refused Refused        // of those that have gone
+	launch  func(*link)    // supervises a link; nil while Run doesn't run
+	wg      sync.WaitGroup // supervisors
 }
 
 // New makes a source; nothing is dialled before Run.
@@ -92,15 +99,15 @@ func New(options Options) *Source {
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{KeepAliveConfig: o.KeepAlive}).DialContext
 	}
-	o.Topics = subscriptions(o.Topics)
 	frame := 2 * uint64(o.MaxMessageBytes)
 	s := &Source{
 		options: options,
 		limits:  zmtp.Limits{Handshake: handshakeBytes, Frame: frame, Message: 2 * frame, Frames: o.MaxFrames},
 		log:     o.Logger.With("component", "zmq"),
+		topics:  subscriptions(o.Topics),
 	}
 	for _, e := range o.Endpoints {
-		s.links = append(s.links, &link{health: Health{Name: e.Name, Address: e.Address, State: Connecting}})
+		s.links = append(s.links, newLink(e))
 	}
 	return s
 }
@@ -128,16 +135,32 @@ func subscriptions(prefixes []string) []string {
 
 // Run receives until ctx ends. Every goroutine and socket is gone when it returns. It is to be called once.
 func (s *Source) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for _, l := range s.links {
-		wg.Go(func() { s.supervise(ctx, l) })
+	s.mu.Lock()
+	s.launch = func(l *link) {
+		own, cancel := context.WithCancel(ctx)
+		l.cancel = cancel
+		s.wg.Go(func() {
+			defer cancel()
+			s.supervise(own, ctx, l)
+			s.forget(l)
+		})
 	}
-	wg.Wait()
+	for _, l := range s.links {
+		s.launch(l)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	s.launch = nil // from here on the group only shrinks
+	s.mu.Unlock()
+	s.wg.Wait()
 	return nil
 }
 
-// Health tells how each endpoint does, in the order of Options.Endpoints.
+// Health tells how each endpoint does, in the order of Options.Endpoints or of what Update was given.
 func (s *Source) Health() []Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	out := make([]Health, len(s.links))
 	for i, l := range s.links {
 		out[i] = l.snapshot()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -19,7 +20,7 @@ const (
 
 // Conn is a net.Conn that buffers what it receives and vets its framing before it hands it on: whoever reads from it
 // never sees the header of a frame that breaks the limits, but an error in its place. It is for one goroutine, as
-// reads may write PINGs.
+// reads may write PINGs; only Wake may be called from others.
 type Conn struct {
 	net.Conn
 	framing framing
@@ -32,6 +33,10 @@ type Conn struct {
 
 	every time.Duration // heartbeat; 0: none
 	armed time.Time     // when the read deadline was last set
+
+	onWake func() []byte
+	mu     sync.Mutex // orders Wake's deadline and ours
+	woken  bool
 }
 
 // Guard wraps a connection on which nothing was read yet.
@@ -98,17 +103,31 @@ func (c *Conn) Version() (major, minor byte) { return c.framing.major, c.framing
 // speak ZMTP 3.1 at least: older ones don't know PING. It replaces the connection's read deadline.
 func (c *Conn) Heartbeat(every time.Duration) { c.every, c.armed = every, time.Time{} }
 
-// await reads from the peer, with the heartbeat where it is armed. The deadline is set anew only when an eighth of it
-// has passed: on a busy connection that saves a timer per read.
+// OnWake sets what gives the frames to send when a read is woken. It is called by the goroutine that reads.
+func (c *Conn) OnWake(f func() []byte) { c.onWake = f }
+
+// Wake makes the read under way, or the next one, send what the function of OnWake gives. It doesn't wait for that.
+// Nobody but the connection may set a read deadline any more.
+func (c *Conn) Wake() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.woken = true
+	return c.Conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// await reads from the peer, with the heartbeat where it is armed.
 func (c *Conn) await(p []byte) (int, error) {
-	if c.every <= 0 {
-		return c.Conn.Read(p)
-	}
-	for pinged := false; ; pinged = true {
-		if now := time.Now(); pinged || now.Sub(c.armed) > c.every/8 {
-			c.armed = now
-			if err := c.Conn.SetReadDeadline(now.Add(c.every)); err != nil {
-				return 0, err
+	for pinged := false; ; {
+		woken, err := c.arm(pinged)
+		if err != nil {
+			return 0, err
+		}
+		// All writes are made whole by the goroutine that also writes the library's PONGs: frames never interleave.
+		if woken && c.onWake != nil {
+			if out := c.onWake(); len(out) > 0 {
+				if _, err := c.Write(out); err != nil {
+					return 0, fmt.Errorf("send when woken: %w", err)
+				}
 			}
 		}
 		n, err := c.Conn.Read(p)
@@ -116,12 +135,42 @@ func (c *Conn) await(p []byte) (int, error) {
 		if n > 0 || !errors.As(err, &timeout) || !timeout.Timeout() {
 			return n, err
 		}
-		if pinged {
+		switch {
+		case c.wanted(): // it was no silence
+		case c.every <= 0:
+			return n, err
+		case pinged:
 			return 0, fmt.Errorf("%w: no answer to a PING within %s", ErrSilent, c.every)
-		}
-		// One Write from the goroutine that also writes the library's PONGs: frames never interleave.
-		if _, err := c.Write([]byte("\x04\x07\x04PING\x00\x00")); err != nil {
-			return 0, fmt.Errorf("send PING: %w", err)
+		default:
+			if _, err := c.Write([]byte("\x04\x07\x04PING\x00\x00")); err != nil {
+				return 0, fmt.Errorf("send PING: %w", err)
+			}
+			pinged = true
 		}
 	}
+}
+
+// arm sets the read deadline, and says whether the read was woken meanwhile. The deadline is set anew only when an
+// eighth of it has passed: on a busy connection that saves a timer per read.
+func (c *Conn) arm(pinged bool) (woken bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	woken, c.woken = c.woken, false
+	if c.every <= 0 {
+		if woken && c.onWake != nil {
+			err = c.Conn.SetReadDeadline(time.Time{})
+		}
+		return woken, err
+	}
+	if now := time.Now(); pinged || woken || now.Sub(c.armed) > c.every/8 {
+		c.armed = now
+		err = c.Conn.SetReadDeadline(now.Add(c.every))
+	}
+	return woken, err
+}
+
+func (c *Conn) wanted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.woken
 }
