@@ -1,8 +1,10 @@
 package consumer
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -181,14 +183,15 @@ type decoder struct {
 func (d *decoder) batch(b batch) {
 	for i, frames := range b.messages {
 		topic, body, reason := d.split(b, frames)
-		if reason == "" && b.backfill && len(body) == 0 {
+		if reason != "" {
+			d.reject(b, i, topic, bytes.Join(frames, []byte{0}), reason, framesDetail(frames))
+			continue
+		}
+		if b.backfill && len(body) == 0 {
 			continue // an empty line
 		}
-		if reason == "" {
-			reason = d.scanner.Scan(topic, body, b.received, &d.event)
-		}
-		if reason != "" {
-			d.reject(b, i, topic, body, reason)
+		if reason = d.scanner.Scan(topic, body, b.received, &d.event); reason != "" {
+			d.reject(b, i, topic, body, reason, d.scanner.Detail())
 			continue
 		}
 		if d.builder.Len() > 0 && (d.backfill != b.backfill || d.tally != b.tally || d.builder.Full(len(body))) {
@@ -218,19 +221,26 @@ func (d *decoder) split(b batch, frames [][]byte) (topic, body []byte, reason fe
 	return fedmsg.Frames(frames)
 }
 
-func (d *decoder) reject(b batch, i int, topic, body []byte, reason fedmsg.Reason) {
-	d.metrics.reject(b.source, string(reason))
-	if frames := b.messages[i]; body == nil && len(frames) > 0 {
-		body = frames[len(frames)-1]
+// framesDetail says why no topic and body were found.
+func framesDetail(frames [][]byte) string {
+	switch len(frames) {
+	case 1:
+		return "one frame without a NUL between topic and body"
+	case 2:
+		return "the topic frame is empty"
 	}
+	return fmt.Sprintf("%d frames instead of topic and body", len(frames))
+}
+
+func (d *decoder) reject(b batch, i int, topic, body []byte, reason fedmsg.Reason, detail string) {
+	d.metrics.reject(b.source, string(reason))
 	if b.bad != nil {
-		b.bad(i, reason, d.scanner.Detail())
+		b.bad(i, reason, detail)
 	}
 	if b.kept {
 		return
 	}
-	d.rejects.Keep(rejects.Reject{At: time.UnixMicro(b.received).UTC(), Source: b.source, Reason: string(reason),
-		Detail: d.scanner.Detail(), Topic: topic, Body: body})
+	d.rejects.Keep(rejects.Reject{At: time.UnixMicro(b.received).UTC(), Source: b.source, Reason: string(reason), Detail: detail, Topic: topic, Body: body})
 }
 
 func (d *decoder) seal() {
@@ -251,7 +261,8 @@ func (g *ingest) append(ctx context.Context) {
 	var group []*block.Block
 	last := g.inbox.Next() - 1
 	for s := range g.blocks {
-		group, asked := group[:0], []chan<- uint64(nil)
+		var asked []chan<- uint64
+		group = group[:0]
 		for more := true; more; {
 			if s.block != nil {
 				group = append(group, s.block)

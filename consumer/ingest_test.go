@@ -238,8 +238,8 @@ func TestIngest_RejectsAreCountedKeptAndTold(t *testing.T) {
 		{[]byte("a"), []byte("b"), []byte("c")},
 		message(7),
 	}
-	told := map[int]fedmsg.Reason{}
-	err := g.submit(ctx, batch{source: "ep", messages: bad, received: time.Now().UnixMicro(), bad: func(i int, r fedmsg.Reason, _ string) { told[i] = r }})
+	told, details := map[int]fedmsg.Reason{}, map[int]string{}
+	err := g.submit(ctx, batch{source: "ep", messages: bad, received: time.Now().UnixMicro(), bad: func(i int, r fedmsg.Reason, detail string) { told[i], details[i] = r, detail }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,6 +251,9 @@ func TestIngest_RejectsAreCountedKeptAndTold(t *testing.T) {
 		if got := g.metrics.rejected.of(reason); got != n {
 			t.Errorf("%s: %d, want %d (told %v)", reason, got, n, told)
 		}
+	}
+	if want := "3 frames instead of topic and body"; details[4] != want {
+		t.Errorf("detail %q, want %q", details[4], want)
 	}
 	if len(told) != 5 || g.metrics.refused.of("ep") != 5 {
 		t.Errorf("told of %d, counted %d for the endpoint", len(told), g.metrics.refused.of("ep"))
