@@ -21,6 +21,9 @@ const (
 	smallGroup = 2 * block.MaxEvents
 	// archiveRetryMax bounds the pause between attempts while the store is away.
 	archiveRetryMax = 5 * time.Second
+	// unansweredAfter is how long a call to the store may take before the store is said to be away: one that waits for
+	// another program's lock answers late, and operators should not.
+	unansweredAfter = 3 * time.Second
 )
 
 // journalReader is what the archiver needs of consumer/journal.
@@ -90,7 +93,7 @@ func events(blocks []*block.Block) (n int) {
 func (a *archiver) archiveAll(ctx context.Context, blocks []*block.Block) error {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, archiveRetryMax) {
 		began := time.Now()
-		done, err := a.archive.Archive(ctx, a.stream, blocks)
+		done, err := a.attempt(ctx, blocks)
 		if err == nil {
 			a.metrics.archiveSeconds.Observe(time.Since(began).Seconds())
 			a.took(blocks, done)
@@ -102,16 +105,38 @@ func (a *archiver) archiveAll(ctx context.Context, blocks []*block.Block) error 
 		if ctx.Err() != nil {
 			return nil
 		}
-		text := err.Error()
-		if a.down.Swap(&text) == nil {
-			a.metrics.storeUp.Set(0)
-			a.log.Error("the store takes no events; the inbox keeps them until it does", "error", err)
-		}
+		a.failed(err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// attempt calls the store once, and says that it is away while it does not answer.
+func (a *archiver) attempt(ctx context.Context, blocks []*block.Block) ([]store.Archived, error) {
+	said := make(chan struct{})
+	late := time.AfterFunc(unansweredAfter, func() {
+		defer close(said)
+		a.failed(errUnanswered)
+	})
+	done, err := a.archive.Archive(ctx, a.stream, blocks)
+	if !late.Stop() {
+		<-said // what is said of the outcome must come last
+	}
+	return done, err
+}
+
+// errUnanswered is what is said of a store while a call to it takes too long.
+var errUnanswered = fmt.Errorf("no answer for %s", unansweredAfter)
+
+// failed notes why the store takes nothing; the log has the first reason of each outage.
+func (a *archiver) failed(err error) {
+	text := err.Error()
+	if a.down.Swap(&text) == nil {
+		a.metrics.storeUp.Set(0)
+		a.log.Error("the store takes no events; the inbox keeps them until it does", "error", err)
 	}
 }
 
