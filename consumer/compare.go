@@ -20,6 +20,16 @@ import (
 type comparison struct {
 	v       *verifier
 	metrics map[string]*comparedMetric
+	wrong   []wrongCell
+}
+
+// wrongCell is a row that differs as far as is known while others are still recounted.
+type wrongCell struct {
+	metric     *comparedMetric
+	interval   time.Duration
+	start      int64
+	key        string
+	have, want int64
 }
 
 // comparedMetric is one metric: what is stored and not yet confirmed, and what may be in it or not.
@@ -53,16 +63,22 @@ func newComparison(v *verifier, list []store.ServedMetric) *comparison {
 		x := &comparedMetric{ServedMetric: m, tables: map[time.Duration]*comparedTable{}, latest: map[string]store.LatestRow{}, maybe: map[string][]store.Put{}}
 		for _, interval := range m.Intervals {
 			t := &comparedTable{ids: map[string]uint32{}, stored: map[cell]int64{}, maybe: map[cell]int64{}, other: map[int64]int64{}, before: math.MinInt64}
-			for _, h := range v.horizons.Counters {
-				if h.Metric == m.ID && h.Interval == interval {
-					t.before = h.Before
-				}
-			}
+			t.before = c.horizon(m.ID, interval)
 			x.tables[interval] = t
 		}
 		c.metrics[m.ID] = x
 	}
 	return c
+}
+
+// horizon is the start of the first bucket that is kept.
+func (c *comparison) horizon(metric string, interval time.Duration) int64 {
+	for _, h := range c.v.horizons.Counters {
+		if h.Metric == metric && h.Interval == interval {
+			return h.Before
+		}
+	}
+	return math.MinInt64
 }
 
 func (t *comparedTable) id(key string) uint32 {
@@ -180,7 +196,7 @@ func (c *comparison) row(m *comparedMetric, interval time.Duration, t *comparedT
 	}
 	delete(t.stored, at)
 	if have < want || have > want+t.maybe[at] {
-		c.differ(m, interval, start, key, have, want)
+		c.wrong = append(c.wrong, wrongCell{m, interval, start, key, have, want})
 	}
 }
 
@@ -219,7 +235,8 @@ func sameJSON(a, b []byte) bool {
 	return json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// finish looks at what no recounted row has confirmed.
+// finish looks at what no recounted row has confirmed, and tells of what differs. Retention may have removed rows and
+// events since they were read: the verifier's horizons are those of now.
 func (c *comparison) finish() {
 	for _, id := range slices.Sorted(maps.Keys(c.metrics)) {
 		m := c.metrics[id]
@@ -231,12 +248,25 @@ func (c *comparison) finish() {
 					want = t.other[at.start]
 				}
 				if have := t.stored[at]; have < want || have > want+t.maybe[at] {
-					c.differ(m, interval, at.start, key, have, want)
+					c.wrong = append(c.wrong, wrongCell{m, interval, at.start, key, have, want})
 				}
 			}
 		}
+	}
+	for _, w := range c.wrong {
+		if !c.gone(w.start) && w.start >= c.horizon(w.metric.ID, w.interval) {
+			c.differ(w.metric, w.interval, w.start, w.key, w.have, w.want)
+		}
+	}
+	c.finishLatest()
+}
+
+// finishLatest looks at latest values that no recounted one has confirmed.
+func (c *comparison) finishLatest() {
+	for _, id := range slices.Sorted(maps.Keys(c.metrics)) {
+		m := c.metrics[id]
 		for key, have := range m.latest {
-			if !slices.ContainsFunc(m.maybe[key], func(p store.Put) bool { return p.ID == have.ID && p.Time == have.Time }) {
+			if have.Time >= c.v.horizons.Archive && !slices.ContainsFunc(m.maybe[key], func(p store.Put) bool { return p.ID == have.ID && p.Time == have.Time }) {
 				said := c.v.report.differ("%s%s: stored %s of %s, recomputed none", m.ID, named(m.Metric, key), have.Value, have.ID)
 				c.v.fixes.latest(said, store.LatestFix{Metric: m.ID, Row: store.LatestRow{Key: key}})
 			}

@@ -252,6 +252,9 @@ func (v *verifier) plugin(ctx context.Context, p candidate, list []store.ServedM
 	if err := v.recompute(ctx, p, sure, dead, c.sureSink()); err != nil {
 		return err
 	}
+	if v.horizons, err = v.store.Horizons(ctx); err != nil {
+		return fmt.Errorf("read horizons: %w", err)
+	}
 	c.finish()
 	if v.fixes != nil {
 		return v.mend(ctx, id, generation, before, after)
