@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -65,16 +66,15 @@ type Options struct {
 
 // Server answers requests. It is safe for concurrent use and holds nothing that needs closing.
 type Server struct {
-	store       Store
-	plugins     func() []PluginStatus
-	status      func() Status
-	explain     func(ctx context.Context, q ExplainQuery) (Explanation, error)
-	explains    chan struct{} // a token per explanation that may run
-	base        string        // without a trailing slash, empty for the request's own
-	defaultRows int
-	maximumRows int
-	now         func() time.Time
-	log         *slog.Logger
+	store    Store
+	plugins  func() []PluginStatus
+	status   func() Status
+	explain  func(ctx context.Context, q ExplainQuery) (Explanation, error)
+	explains chan struct{} // a token per explanation that may run
+	base     string        // without a trailing slash, empty for the request's own
+	rows     atomic.Pointer[pageRows]
+	now      func() time.Time
+	log      *slog.Logger
 
 	echo    *echo.Echo
 	observe *observer
@@ -99,7 +99,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		store: o.Store, plugins: o.Plugins, status: o.Status, explain: o.Explain, explains: make(chan struct{}, explainsAtOnce), base: base,
-		defaultRows: o.DefaultRows, maximumRows: o.MaximumRows, now: o.Now, log: o.Logger,
+		now: o.Now, log: o.Logger,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -114,13 +114,7 @@ func New(o Options) (*Server, error) {
 	if s.status == nil {
 		s.status = func() Status { return Status{} }
 	}
-	if s.maximumRows <= 0 {
-		s.maximumRows = max(DefaultRows, s.defaultRows)
-	}
-	if s.defaultRows <= 0 {
-		s.defaultRows = DefaultRows
-	}
-	s.defaultRows = min(s.defaultRows, s.maximumRows)
+	s.SetRows(o.DefaultRows, o.MaximumRows)
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = DefaultCacheBytes
 	}
@@ -142,6 +136,21 @@ func New(o Options) (*Server, error) {
 	}
 	s.echo = s.routes()
 	return s, nil
+}
+
+// pageRows bounds the rows of a page.
+type pageRows struct{ byDefault, most int }
+
+// SetRows changes how many rows a page has that asks for no number, and how many it has at most; with 0 the defaults.
+// Requests under way are answered with what was in force when they came.
+func (s *Server) SetRows(byDefault, most int) {
+	if most <= 0 {
+		most = max(DefaultRows, byDefault)
+	}
+	if byDefault <= 0 {
+		byDefault = DefaultRows
+	}
+	s.rows.Store(&pageRows{min(byDefault, most), most})
 }
 
 // baseURL checks the configured address and cuts its trailing slashes.

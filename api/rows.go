@@ -25,7 +25,8 @@ func (s *Server) rowsHandler(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := parseRowParams(pairs, s.defaultRows, s.maximumRows)
+	rows := s.rows.Load()
+	p, err := parseRowParams(pairs, rows.byDefault, rows.most)
 	if err != nil {
 		return err
 	}

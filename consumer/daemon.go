@@ -41,7 +41,7 @@ type Options struct {
 // Daemon is the pipeline over one data dir: sources, inbox, archive, plugins. Open takes the data dir, Start sets the
 // parts going, Stop ends them in the reverse order and gives the data dir back.
 type Daemon struct {
-	config  *config.Config
+	config  *config.Config // as it was at the start: what can't change while it runs
 	version string
 	log     *slog.Logger
 	now     func() time.Time
@@ -60,6 +60,10 @@ type Daemon struct {
 	replaying sync.Mutex // held while rejects are given in again
 
 	operating sync.Mutex // one plugin command at a time
+
+	current   atomic.Pointer[config.Config] // what Reload has put in force
+	reloading sync.Mutex
+	retained  chan struct{} // another retention is in force
 
 	cleanups []cleanup
 	failed   chan error // the first part that gave up
@@ -87,6 +91,8 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 	}
 	d := &Daemon{config: o.Config, version: o.Version, log: o.Logger.With("component", "consumer"), now: o.Now, started: o.Now().UTC(),
 		metrics: newMetrics(o.Registry, o.Version), failed: make(chan error, 8)}
+	d.current.Store(o.Config)
+	d.retained = make(chan struct{}, 1)
 	if err := d.open(ctx, o); err != nil {
 		return nil, errors.Join(err, d.Stop())
 	}
@@ -234,16 +240,7 @@ func (d *Daemon) startControl() error {
 
 func (d *Daemon) startSource() error {
 	c := d.config
-	if !c.ConsumerEnabled {
-		return nil
-	}
-	var endpoints []zmq.Endpoint
-	for _, e := range c.Endpoints {
-		for _, a := range e.Addresses {
-			endpoints = append(endpoints, zmq.Endpoint{Name: e.Name, Address: strings.TrimPrefix(a, "tcp://")})
-		}
-	}
-	d.source = zmq.New(zmq.Options{Endpoints: endpoints, Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
+	d.source = zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
 		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.log})
 	d.background("sources", d.source.Run)
 	return nil

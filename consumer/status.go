@@ -52,10 +52,11 @@ func (d *Daemon) rejected() map[string]uint64 {
 	for _, r := range reasons() {
 		out[r] = d.metrics.rejected.of(r)
 	}
-	for _, h := range d.health() {
-		out["topic"] += h.WrongTopic
-		out["size"] += h.TooLarge
-		out["frames"] += h.TooManyFrames
+	if d.source != nil {
+		r := d.source.Refused()
+		out["topic"] += r.WrongTopic
+		out["size"] += r.TooLarge
+		out["frames"] += r.TooManyFrames
 	}
 	return out
 }

@@ -47,7 +47,7 @@ func (s keptStore) Register(ctx context.Context, p store.Plugin) (store.Generati
 	}
 	var all []store.Horizon
 	for _, m := range p.Metrics {
-		all = append(all, horizons(s.daemon.config, m, s.daemon.now())...)
+		all = append(all, horizons(s.daemon.current.Load(), m, s.daemon.now())...)
 	}
 	if len(all) == 0 {
 		return g, nil
@@ -71,6 +71,7 @@ func (d *Daemon) startUpkeep(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-tick.C:
+			case <-d.retained:
 			}
 			if err := d.upkeep(ctx); err != nil && ctx.Err() == nil {
 				d.log.Error("retention could not be applied; it is tried again", "error", err, "after", upkeepEvery)
@@ -86,17 +87,17 @@ func (d *Daemon) upkeep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list metrics: %w", err)
 	}
-	now := d.now()
+	now, c := d.now(), d.current.Load()
 	var all []store.Horizon
 	for _, m := range metrics {
-		all = append(all, horizons(d.config, m.Metric, now)...)
+		all = append(all, horizons(c, m.Metric, now)...)
 	}
 	rows, err := d.store.ExpireCounters(ctx, all)
 	if err != nil {
 		return fmt.Errorf("remove old rows: %w", err)
 	}
 	events := int64(0)
-	if keep := d.config.ArchiveRetention; keep > 0 {
+	if keep := c.ArchiveRetention; keep > 0 {
 		if events, err = d.store.ExpireArchive(ctx, now.Add(-keep).UnixMicro()); err != nil {
 			return fmt.Errorf("remove old events: %w", err)
 		}

@@ -24,8 +24,10 @@ func newRun(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
 		Short: "Receive, count and serve, in one process",
+		Long:  "run receives, counts and serves until SIGINT or SIGTERM. SIGHUP makes it read its configuration again: other\nendpoints, topics, retention and rows per page are in force at once, without a message lost; what can't change\nwhile it runs is said. A broken configuration is refused, and the old one goes on. --log-level stays as it is.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			again := onHangup(func() (*config.Config, error) { return g.load(nil) })
 			c, err := g.load(nil)
 			if err != nil {
 				return err
@@ -34,17 +36,20 @@ func newRun(g *globals) *cobra.Command {
 			for _, w := range c.Warnings {
 				log.Warn(w)
 			}
-			if len(c.Endpoints) == 0 && c.ConsumerEnabled {
-				log.Warn("no endpoints are configured: nothing will be received")
-			}
-			return runDaemon(cmd.Context(), c, log, nil)
+			warnNoEndpoints(c, log)
+			return runReloading(cmd.Context(), c, log, again, nil)
 		},
 	}
 }
 
-// runDaemon runs the pipeline and its listeners until ctx ends or a part gives up. started, where set, is called once
+// runDaemon is runReloading for a configuration that stays as it is.
+func runDaemon(ctx context.Context, c *config.Config, log *slog.Logger, started func(d *consumer.Daemon, address string)) error {
+	return runReloading(ctx, c, log, reloads{}, started)
+}
+
+// runReloading runs the pipeline and its listeners until ctx ends or a part gives up. started, where set, is called once
 // everything runs, with the address that the API listens at.
-func runDaemon(ctx context.Context, c *config.Config, log *slog.Logger, started func(d *consumer.Daemon, address string)) (err error) {
+func runReloading(ctx context.Context, c *config.Config, log *slog.Logger, again reloads, started func(d *consumer.Daemon, address string)) (err error) {
 	// Ports are taken first: what can fail should fail before the data dir is touched.
 	public, admin, err := listen(c)
 	if err != nil {
@@ -72,11 +77,17 @@ func runDaemon(ctx context.Context, c *config.Config, log *slog.Logger, started 
 	if started != nil {
 		started(d, public.Addr().String())
 	}
-	select {
-	case <-ctx.Done():
-		log.Info("stopping")
-	case err = <-failed:
-	case err = <-d.Failed():
+	for running := true; running; {
+		select {
+		case <-again.signals:
+			again.reload(d, face, log)
+			continue
+		case <-ctx.Done():
+			log.Info("stopping")
+		case err = <-failed:
+		case err = <-d.Failed():
+		}
+		running = false
 	}
 	return errors.Join(err, stopPublic(), stopAdmin())
 }
