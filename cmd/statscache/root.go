@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/statscache/statscache/consumer/config"
 )
@@ -36,7 +37,12 @@ func newRoot() *cobra.Command {
 	}
 	f := root.PersistentFlags()
 	f.StringArrayVar(&g.paths, "config", nil, "configuration: a .py file or a folder of them (repeatable; replaces the search path)")
-	f.StringArrayVar(&g.paths, "config-filename", nil, "fedmsg's name for --config")
+	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "config-filename" { // fedmsg's name for it
+			name = "config"
+		}
+		return pflag.NormalizedName(name)
+	})
 	f.StringVar(&g.dataDir, "data-dir", "", "where everything is kept")
 	f.StringVar(&g.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
