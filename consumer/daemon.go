@@ -25,8 +25,14 @@ import (
 	"github.com/statscache/statscache/store/sqlite"
 )
 
-// stopTimeout bounds each step of a clean stop; all of them together stay below the promised 10 s.
-const stopTimeout = 3 * time.Second
+const (
+	// stopTimeout bounds a clean stop as a whole; with the listeners' own it stays below the promised 10 s.
+	stopTimeout = 7 * time.Second
+	// drainTimeout is the part of it that goes to archiving what the inbox holds.
+	drainTimeout = 3 * time.Second
+	// lastCommits is the part that goes to the plugins' last answers.
+	lastCommits = 2 * time.Second
+)
 
 // Options are what a Daemon is made of. Config is required.
 type Options struct {
@@ -43,6 +49,7 @@ type Options struct {
 type Daemon struct {
 	config  *config.Config // as it was at the start: what can't change while it runs
 	version string
+	root    *slog.Logger // for parts that name themselves
 	log     *slog.Logger
 	now     func() time.Time
 	started time.Time
@@ -66,7 +73,10 @@ type Daemon struct {
 	retained  chan struct{} // another retention is in force
 
 	cleanups []cleanup
-	failed   chan error // the first part that gave up
+	failed   chan error      // of the first part that gave up
+	life     context.Context // ends with it
+	die      context.CancelCauseFunc
+	stopBy   time.Time // when Stop must be done
 	stopping atomic.Bool
 	stopOnce sync.Once
 	stopErr  error
@@ -89,8 +99,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	d := &Daemon{config: o.Config, version: o.Version, log: o.Logger.With("component", "consumer"), now: o.Now, started: o.Now().UTC(),
-		metrics: newMetrics(o.Registry, o.Version), failed: make(chan error, 8)}
+	d := &Daemon{config: o.Config, version: o.Version, root: o.Logger, log: o.Logger.With("component", "consumer"), now: o.Now, started: o.Now().UTC(),
+		metrics: newMetrics(o.Registry, o.Version), failed: make(chan error, 1)}
+	d.life, d.die = context.WithCancelCause(context.Background())
 	d.current.Store(o.Config)
 	d.retained = make(chan struct{}, 1)
 	if err := d.open(ctx, o); err != nil {
@@ -141,7 +152,7 @@ func (d *Daemon) openHost(o Options) error {
 	d.host, err = host.New(host.Options{
 		Programs: append(slices.Clone(o.Bundled), found...), Store: keptStore{d.store, d}, Feed: d.feed, RunDir: filepath.Join(c.DataDir, "run"),
 		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Off: off.Disabled, Folders: c.PluginsPath,
-		Limits: host.Limits{CommitInterval: c.CommitInterval}, Logger: o.Logger, Now: o.Now,
+		Limits: host.Limits{CommitInterval: c.CommitInterval, Stop: lastCommits}, Logger: o.Logger, Now: o.Now,
 		OnCommit: func(took time.Duration, err error) {
 			if err == nil {
 				d.metrics.commitSeconds.Observe(took.Seconds())
@@ -181,7 +192,7 @@ func (d *Daemon) openJournal(ctx context.Context, log *slog.Logger) error {
 			return fmt.Errorf("attach stream %s: %w", stream, err)
 		}
 	}
-	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: feedBytes, ArchivedTo: archivedTo, Logger: log.With("component", "journal")})
+	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: feedBytes, ArchivedTo: archivedTo, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -241,7 +252,7 @@ func (d *Daemon) startControl() error {
 func (d *Daemon) startSource() error {
 	c := d.config
 	d.source = zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
-		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.log})
+		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.root})
 	d.background("sources", d.source.Run)
 	return nil
 }
@@ -253,7 +264,7 @@ func (d *Daemon) background(name string, run func(context.Context) error) {
 	go func() {
 		defer close(done)
 		if err := run(ctx); err != nil && ctx.Err() == nil {
-			d.failed <- fmt.Errorf("%s: %w", name, err)
+			d.fail(fmt.Errorf("%s: %w", name, err))
 		}
 	}()
 	d.onStop(name, func() error {
@@ -261,10 +272,29 @@ func (d *Daemon) background(name string, run func(context.Context) error) {
 		select {
 		case <-done:
 			return nil
-		case <-time.After(stopTimeout):
-			return fmt.Errorf("did not stop within %s", stopTimeout)
+		case <-time.After(time.Until(d.stopBy)):
+			return errors.New("did not stop in time")
 		}
 	})
+}
+
+// fail ends the daemon's life. The first error is the one that is told.
+func (d *Daemon) fail(err error) {
+	select {
+	case d.failed <- err:
+	default:
+	}
+	d.die(err)
+}
+
+// alive gives a context that ends when ctx does or when a part of the daemon gives up; its cause says why.
+func (d *Daemon) alive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(d.life, func() { cancel(context.Cause(d.life)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // Failed gives the error of a part that gave up, which is why the daemon should be stopped.
@@ -272,7 +302,7 @@ func (d *Daemon) Failed() <-chan error { return d.failed }
 
 // drain archives what the inbox holds, as far as that goes quickly: the rest is archived after the next start.
 func (d *Daemon) drain() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	ctx, cancel := context.WithTimeout(d.life, min(drainTimeout, time.Until(d.stopBy)))
 	defer cancel()
 	if err := d.waitArchived(ctx, d.journal.Next()-1); err != nil {
 		d.log.Warn("not everything in the inbox is archived yet; that goes on with the next start")
@@ -288,6 +318,7 @@ func (d *Daemon) onStop(name string, do func() error) {
 func (d *Daemon) Stop() error {
 	d.stopOnce.Do(func() {
 		d.stopping.Store(true)
+		d.stopBy = time.Now().Add(stopTimeout)
 		var errs []error
 		for i := len(d.cleanups) - 1; i >= 0; i-- {
 			if err := d.cleanups[i].do(); err != nil {

@@ -56,6 +56,16 @@ func (d *Daemon) Import(ctx context.Context, files []string, o ImportOptions) (I
 // ImportFiles is Import for files that somebody else has opened. The numbers of the summary are those of this import,
 // whatever the bus or other imports bring in meanwhile.
 func (d *Daemon) ImportFiles(ctx context.Context, next control.NextFile, o control.ImportOptions) (ImportSummary, error) {
+	ctx, cancel := d.alive(ctx)
+	defer cancel()
+	sum, err := d.importFiles(ctx, next, o)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // why it ended says more than where it stood
+	}
+	return sum, err
+}
+
+func (d *Daemon) importFiles(ctx context.Context, next control.NextFile, o control.ImportOptions) (ImportSummary, error) {
 	i := &importing{daemon: d, options: o, tally: &importTally{}, sum: ImportSummary{Rejected: map[string]int{}}}
 	for {
 		name, r, err := next()

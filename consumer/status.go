@@ -118,11 +118,8 @@ func (d *Daemon) waitArchived(ctx context.Context, to uint64) error {
 		}
 		select {
 		case <-changed:
-		case err := <-d.failed:
-			d.failed <- err // whoever runs the daemon wants it too
-			return err
 		case <-ctx.Done():
-			return fmt.Errorf("wait for the archive: %w", ctx.Err())
+			return fmt.Errorf("wait for the archive: %w", context.Cause(ctx))
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // shutdownTimeout bounds how long requests under way may keep the listeners open.
-const shutdownTimeout = 2 * time.Second
+const shutdownTimeout = time.Second
 
 func newRun(g *globals) *cobra.Command {
 	return &cobra.Command{
