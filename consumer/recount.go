@@ -74,7 +74,7 @@ func (d *Daemon) toRecount(ctx context.Context, r RecountOptions) (plugins []str
 		}
 	}
 	for _, p := range plugins {
-		if slices.Contains(d.config.PluginsDisabled, p) {
+		if slices.Contains(d.current.Load().PluginsDisabled, p) {
 			return nil, fmt.Errorf("plugin %s is disabled by the configuration: its metrics can't be counted anew", p)
 		}
 	}

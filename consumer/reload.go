@@ -19,6 +19,7 @@ type Reloaded struct {
 // liveKeys are the settings that change while the daemon runs. Endpoints are told one by one.
 func liveKeys() []string {
 	return []string{"statscache.consumer.enabled", "statscache.consumer.topics", "statscache.archive.retention", "statscache.retention",
+		"statscache.plugins.disabled",
 		"statscache.app.default_rows_per_page", "statscache.app.maximum_rows_per_page"}
 }
 
@@ -34,6 +35,10 @@ func (d *Daemon) Reload(c *config.Config) (Reloaded, error) {
 	if len(c.Files) == 0 && len(old.Files) > 0 {
 		return Reloaded{}, errNoFiles
 	}
+	off, err := readSwitches(d.config.DataDir)
+	if err != nil {
+		return Reloaded{}, err
+	}
 	var r Reloaded
 	for _, key := range differences(old, c) {
 		if slices.Contains(liveKeys(), key) {
@@ -47,6 +52,7 @@ func (d *Daemon) Reload(c *config.Config) (Reloaded, error) {
 	}
 	// Nothing fails from here on.
 	d.current.Store(c)
+	d.host.Configure(c.PluginsDisabled, off.Disabled)
 	if d.source != nil {
 		added, removed := d.source.Update(listenTo(c), c.Topics)
 		for _, e := range added {

@@ -104,6 +104,39 @@ func TestReload_WhatChangesAndWhatCannot(t *testing.T) {
 	until(t, "a is subscribed to again", func() bool { return a.Connected() == 1 })
 }
 
+func TestReload_PluginsDisabled(t *testing.T) {
+	data := t.TempDir()
+	d := runDaemon(t, loaded(t, data, ""))
+	state := func(want string) {
+		t.Helper()
+		until(t, "the plugin is "+want, func() bool { return d.Plugins()[0].State == want })
+	}
+	state("running")
+	off := loaded(t, data, `"statscache.plugins.disabled": ["volume"], "statscache.archive.retention": "1d"`)
+	switches := filepath.Join(data, switchesFile)
+	if err := os.WriteFile(switches, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Reload(off); err == nil || !strings.Contains(err.Error(), switches) {
+		t.Errorf("a damaged file of switches: %v, want a refusal that names it", err)
+	}
+	if d.current.Load() == off {
+		t.Error("a refused configuration is in force")
+	}
+	if err := os.Remove(switches); err != nil {
+		t.Fatal(err)
+	}
+	r, err := d.Reload(off)
+	if want := []string{"statscache.plugins.disabled", "statscache.archive.retention"}; err != nil || !slices.Equal(r.Changed, want) {
+		t.Errorf("changed %q, %v; want %q", r.Changed, err, want)
+	}
+	state("disabled")
+	if _, err := d.Reload(loaded(t, data, "")); err != nil {
+		t.Error(err)
+	}
+	state("running")
+}
+
 func TestReload_SecretsThatAreMaskedInTheListingCount(t *testing.T) {
 	with := func(password string) *config.Config {
 		return loaded(t, "/data", fmt.Sprintf(`"statscache.store.url": "crate://user:%s@h:5432/s", "statscache.datagrepper.endpoint": "https://u:%[1]s@h/raw"`, password))
