@@ -24,7 +24,7 @@ func newRun(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
 		Short: "Receive, count and serve, in one process",
-		Long:  "run receives, counts and serves until SIGINT or SIGTERM. SIGHUP makes it read its configuration again: other\nendpoints, topics, retention and rows per page are in force at once, without a message lost; what can't change\nwhile it runs is said. A broken configuration is refused, and the old one goes on. --log-level stays as it is.",
+		Long:  "run receives, counts and serves until SIGINT or SIGTERM. SIGHUP makes it read its configuration again: other\nendpoints, topics, retention, disabled plugins and rows per page are in force at once, without a message lost;\nwhat can't change while it runs is said. A broken configuration is refused, and the old one goes on.\n--log-level stays as it is.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			again := onHangup(func() (*config.Config, error) { return g.load(nil) })
