@@ -28,6 +28,9 @@ import (
 const (
 	// stopTimeout bounds a clean stop as a whole; with the listeners' own it stays below the promised 10 s.
 	stopTimeout = 7 * time.Second
+	// tailBytes bounds the blocks that the inbox keeps in memory until the archiver has taken them; mostly they are the
+	// ones that the feed holds as well.
+	tailBytes = 16 << 20
 	// drainTimeout is the part of it that goes to archiving what the inbox holds.
 	drainTimeout = 3 * time.Second
 	// lastCommits is the part that goes to the plugins' last answers.
@@ -192,7 +195,7 @@ func (d *Daemon) openJournal(ctx context.Context, log *slog.Logger) error {
 			return fmt.Errorf("attach stream %s: %w", stream, err)
 		}
 	}
-	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: feedBytes, ArchivedTo: archivedTo, Logger: log})
+	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: tailBytes, ArchivedTo: archivedTo, Logger: log})
 	if err != nil {
 		return err
 	}
