@@ -30,7 +30,7 @@ const (
 	stopTimeout = 7 * time.Second
 	// tailBytes bounds the blocks that the inbox keeps in memory until the archiver has taken them; mostly they are the
 	// ones that the feed holds as well.
-	tailBytes = 16 << 20
+	tailBytes = 8 << 20
 	// drainTimeout is the part of it that goes to archiving what the inbox holds.
 	drainTimeout = 3 * time.Second
 	// lastCommits is the part that goes to the plugins' last answers.

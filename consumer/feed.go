@@ -12,7 +12,7 @@ import (
 
 const (
 	// feedBytes bounds the blocks that feed keeps in memory for plugins that are close behind.
-	feedBytes = 24 << 20
+	feedBytes = 12 << 20
 	// blocksAtOnce bounds what one call to Next gives from memory.
 	blocksAtOnce = 64
 	// endedPause is how long Next waits at the end of a stream that is over: nothing will come.
