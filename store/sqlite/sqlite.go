@@ -26,7 +26,7 @@ import (
 var _ store.Store = (*DB)(nil)
 
 const (
-	defaultCache = 48 << 20
+	defaultCache = 32 << 20
 	maxReaders   = 8
 	minVersion   = "3.51.3" // older ones can corrupt a WAL database: sqlite.org/wal.html, the WAL-reset bug
 )
@@ -40,7 +40,7 @@ type Options struct {
 	ReadOnly   bool             // beside the process that writes: nothing is created, migrated or changed
 	Logger     *slog.Logger     // nil discards
 	Now        func() time.Time // nil is time.Now
-	CacheBytes int              // page cache of all connections together; 0 for 48 MiB
+	CacheBytes int              // page cache of all connections together; 0 for 32 MiB
 
 	segmentBlocks, smallEvents int // tests make segments and small blocks smaller
 }
