@@ -91,14 +91,16 @@ func events(blocks []*block.Block) (n int) {
 
 // archiveAll repeats the call until the store has taken the blocks or ctx ends; only being fenced is final.
 func (a *archiver) archiveAll(ctx context.Context, blocks []*block.Block) error {
+	repeated := false
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, archiveRetryMax) {
 		began := time.Now()
 		done, err := a.attempt(ctx, blocks)
 		if err == nil {
 			a.metrics.archiveSeconds.Observe(time.Since(began).Seconds())
-			a.took(blocks, done)
+			a.took(blocks, done, repeated)
 			return nil
 		}
+		repeated = true
 		if errors.Is(err, store.ErrFenced) {
 			return fmt.Errorf("archive: %w", err)
 		}
@@ -140,7 +142,9 @@ func (a *archiver) failed(err error) {
 	}
 }
 
-func (a *archiver) took(blocks []*block.Block, done []store.Archived) {
+// took notes what the store has taken. Where the call was repeated, an attempt that failed may have taken it already, and
+// the answer to the last one need not name it as owned: then plugins read it back from the archive, which knows.
+func (a *archiver) took(blocks []*block.Block, done []store.Archived, repeated bool) {
 	if a.down.Swap(nil) != nil {
 		a.log.Info("the store takes events again")
 	}
@@ -154,5 +158,9 @@ func (a *archiver) took(blocks []*block.Block, done []store.Archived) {
 		a.metrics.duplicate.Add(float64(d.Duplicates))
 		a.metrics.expired.Add(float64(d.Expired))
 	}
-	a.feed.offer(owned, blocks[len(blocks)-1].Upto)
+	if upto := blocks[len(blocks)-1].Upto; repeated {
+		a.feed.reach(upto)
+	} else {
+		a.feed.offer(owned, upto)
+	}
 }

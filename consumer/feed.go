@@ -68,6 +68,16 @@ func (f *feed) offer(blocks []*block.Block, upto uint64) {
 	f.changed = make(chan struct{})
 }
 
+// reach tells that everything up to a position is archived, without saying what: it is read back.
+func (f *feed) reach(upto uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.recent)
+	f.recent, f.bytes, f.start, f.end = f.recent[:0], 0, upto, upto
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
 // archivedTo is the end of the live stream.
 func (f *feed) archivedTo() uint64 {
 	f.mu.Lock()

@@ -141,3 +141,15 @@ func TestFeed_StreamsThatAreOverComeFirst(t *testing.T) {
 	}
 	walk(t, f, "old", 0, 9)
 }
+
+func TestFeed_WhatWasArchivedByAnUnansweredCallIsReadBack(t *testing.T) {
+	a := &fakeArchive{streams: map[string][]*block.Block{"live": {blockOf(1, 5, 1), blockOf(6, 5, 1), blockOf(11, 5, 1)}}}
+	f := newFeed(a, "live", 0)
+	f.offer(a.streams["live"][:1], 5)
+	f.reach(10)
+	f.offer(a.streams["live"][2:], 15)
+	walk(t, f, "live", 0, 15)
+	if a.reads == 0 {
+		t.Fatal("nothing was read back")
+	}
+}
