@@ -60,21 +60,11 @@ func Explain(ctx context.Context, c *config.Config, bundled []host.Program, log 
 	if _, err := os.Stat(c.Store.Path); c.Store.Kind == "sqlite" && errors.Is(err, os.ErrNotExist) {
 		return out, fmt.Errorf("there is nothing to explain: %s does not exist", c.Store.Path)
 	}
-	s, err := openStore(ctx, c, true, log, time.Now)
+	s, h, done, err := openForRecount(ctx, c, true, log)
 	if err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	runDir, err := os.MkdirTemp("", "statscache-explain-")
-	if err != nil {
-		return out, fmt.Errorf("make a folder for plugin sockets: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(runDir)) }()
-	h, err := host.New(host.Options{RunDir: runDir, Config: c.PluginsConfig, Logger: log})
-	if err != nil {
-		return out, err
-	}
-	defer func() { err = errors.Join(err, h.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	x := explainer{store: s, host: h, programs: func() []host.Program { return allPrograms(bundled, c, log) }}
 	return x.explain(ctx, q)
 }

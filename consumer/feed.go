@@ -80,9 +80,15 @@ func (f *feed) reach(upto uint64) {
 
 // archivedTo is the end of the live stream.
 func (f *feed) archivedTo() uint64 {
+	end, _ := f.watch()
+	return end
+}
+
+// watch gives the end of the live stream, and a channel that is closed when it moves.
+func (f *feed) watch() (end uint64, moved <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.end
+	return f.end, f.changed
 }
 
 // Streams lists the streams to compute, those that are over before the live one.

@@ -142,9 +142,7 @@ func (i *importing) file(ctx context.Context, name string, from io.Reader) error
 // waitRoom holds an import back while it is far ahead of the archive: the inbox is there for what the bus sends.
 func (d *Daemon) waitRoom(ctx context.Context) error {
 	for {
-		d.feed.mu.Lock()
-		end, changed := d.feed.end, d.feed.changed
-		d.feed.mu.Unlock()
+		end, changed := d.feed.watch()
 		ahead := int64(d.journal.Next()-1) - int64(end)
 		used, limit := d.journal.Bytes()
 		if ahead <= 0 || (ahead < importAhead && used < limit-limit/importShare) {

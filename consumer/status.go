@@ -110,9 +110,7 @@ func (d *Daemon) Store() api.Store { return d.store }
 // waitArchived waits until everything up to a position of the live stream is archived.
 func (d *Daemon) waitArchived(ctx context.Context, to uint64) error {
 	for {
-		d.feed.mu.Lock()
-		end, changed := d.feed.end, d.feed.changed
-		d.feed.mu.Unlock()
+		end, changed := d.feed.watch()
 		if end >= to {
 			return nil
 		}

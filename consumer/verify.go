@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/statscache/statscache/consumer/config"
@@ -76,21 +75,11 @@ func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (report Veri
 		}
 		defer func() { err = errors.Join(err, lock.release()) }()
 	}
-	s, err := openStore(ctx, c, !o.Repair, o.Logger, time.Now)
+	s, h, done, err := openForRecount(ctx, c, !o.Repair, o.Logger)
 	if err != nil {
 		return report, err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	runDir, err := os.MkdirTemp("", "statscache-verify-")
-	if err != nil {
-		return report, fmt.Errorf("make a folder for plugin sockets: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(runDir)) }()
-	h, err := host.New(host.Options{RunDir: runDir, Config: c.PluginsConfig, Logger: o.Logger})
-	if err != nil {
-		return report, err
-	}
-	defer func() { err = errors.Join(err, h.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	v := &verifier{store: s, host: h, from: math.MinInt64, to: math.MaxInt64}
 	if !o.From.IsZero() {
 		v.from = o.From.Unix()
@@ -98,16 +87,28 @@ func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (report Veri
 	if !o.To.IsZero() {
 		v.to = o.To.Unix()
 	}
-	found, err := host.Discover(c.PluginsPath)
-	if err != nil {
-		o.Logger.Warn("plugins passed over", "reason", err)
-	}
-	programs := append(slices.Clone(o.Bundled), found...)
+	programs := allPrograms(o.Bundled, c, o.Logger)
 	if o.Repair {
 		return v.repairAll(ctx, programs, o.Metrics)
 	}
 	err = v.all(ctx, programs, o.Metrics)
 	return v.report, err
+}
+
+// openForRecount opens a data dir's store and a host whose plugin processes count without writing anything. done closes
+// both.
+func openForRecount(ctx context.Context, c *config.Config, readOnly bool, log *slog.Logger) (s store.Store, h *host.Host, done func() error, err error) {
+	if s, err = openStore(ctx, c, readOnly, log, time.Now); err != nil {
+		return nil, nil, nil, err
+	}
+	runDir, err := os.MkdirTemp("", "statscache-recount-")
+	if err != nil {
+		return nil, nil, nil, errors.Join(fmt.Errorf("make a folder for plugin sockets: %w", err), s.Close())
+	}
+	if h, err = host.New(host.Options{RunDir: runDir, Config: c.PluginsConfig, Logger: log}); err != nil {
+		return nil, nil, nil, errors.Join(err, os.RemoveAll(runDir), s.Close())
+	}
+	return s, h, func() error { return errors.Join(h.Close(), os.RemoveAll(runDir), s.Close()) }, nil
 }
 
 // all verifies plugin by plugin.

@@ -45,19 +45,11 @@ func (h *Host) Attribute(ctx context.Context, program Program, fingerprint strin
 	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	session, err := h.launcher.start(ctx, program)
+	session, def, err := h.described(ctx, program)
 	if err != nil {
 		return 0, err
 	}
 	defer session.Close()
-	manifest, err := session.Describe(ctx)
-	if err != nil {
-		return 0, err
-	}
-	def, err := define(manifest)
-	if err != nil {
-		return 0, fmt.Errorf("manifest of plugin %s: %w", program.ID, err)
-	}
 	if def.plugin.ID != a.Plugin || def.plugin.Fingerprint != fingerprint {
 		return 0, fmt.Errorf("%s: %w", program.ID, ErrOtherPlugin)
 	}

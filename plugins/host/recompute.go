@@ -36,19 +36,11 @@ func (h *Host) Recompute(ctx context.Context, program Program, blocks iter.Seq2[
 	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	session, err := h.launcher.start(ctx, program)
+	session, def, err := h.described(ctx, program)
 	if err != nil {
 		return store.Plugin{}, err
 	}
 	defer session.Close()
-	manifest, err := session.Describe(ctx)
-	if err != nil {
-		return store.Plugin{}, err
-	}
-	def, err := define(manifest)
-	if err != nil {
-		return store.Plugin{}, fmt.Errorf("manifest of plugin %s: %w", program.ID, err)
-	}
 	if err := session.Open(ctx, h.Config[def.plugin.ID]); err != nil {
 		return store.Plugin{}, err
 	}
@@ -200,20 +192,31 @@ func (c *recount) finish() error {
 	return nil
 }
 
+// described starts a process of a plugin and asks it what it is.
+func (h *Host) described(ctx context.Context, program Program) (*Session, *definition, error) {
+	session, err := h.launcher.start(ctx, program)
+	if err != nil {
+		return nil, nil, err
+	}
+	manifest, err := session.Describe(ctx)
+	if err != nil {
+		session.Close()
+		return nil, nil, err
+	}
+	def, err := define(manifest)
+	if err != nil {
+		session.Close()
+		return nil, nil, fmt.Errorf("manifest of plugin %s: %w", program.ID, err)
+	}
+	return session, def, nil
+}
+
 // Definition starts a plugin only to ask it what it is. frames says whether it must be given blocks with frames.
 func (h *Host) Definition(ctx context.Context, program Program) (p store.Plugin, frames bool, err error) {
-	session, err := h.launcher.start(ctx, program)
+	session, def, err := h.described(ctx, program)
 	if err != nil {
 		return store.Plugin{}, false, err
 	}
 	defer session.Close()
-	manifest, err := session.Describe(ctx)
-	if err != nil {
-		return store.Plugin{}, false, err
-	}
-	def, err := define(manifest)
-	if err != nil {
-		return store.Plugin{}, false, fmt.Errorf("manifest of plugin %s: %w", program.ID, err)
-	}
 	return def.plugin, def.columns.frames(), nil
 }
