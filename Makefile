@@ -4,6 +4,9 @@ GO ?= go
 # How long each fuzz target runs in `make soak`, and how long the soak test itself.
 FUZZTIME ?= 5m
 SOAKTIME ?= 1h
+# Where the long runs leave their page of faults injected and results, which they print in the end.
+REPORT ?= /tmp/statscache-report-$(@).txt
+PRINTREPORT = ended=$$?; cat $(REPORT) 2>/dev/null; exit $$ended
 # Which benchmarks `make bench` runs: a regular expression on their names.
 BENCH ?= .
 
@@ -40,10 +43,12 @@ test: python check ## everything that must hold, in a few minutes; says what it 
 	@$(WITHPYTHON) $(GO) run ./tools/testrun -require '$(NEED)' -- -race -timeout 15m ./...
 
 e2e: python ## the long end-to-end suites: crashes, chaos, large random comparisons; up to 30 minutes
-	@$(WITHPYTHON) STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 30m ./internal/e2e
+	@rm -f $(REPORT)
+	@$(WITHPYTHON) STATSCACHE_REPORT=$(REPORT) STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 30m ./internal/e2e; $(PRINTREPORT)
 
 soak: python ## an hour and more: a long live run, then every fuzz target
-	@$(WITHPYTHON) STATSCACHE_SOAK=$(SOAKTIME) $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 24h -run '^TestSoak' ./internal/e2e
+	@rm -f $(REPORT)
+	@$(WITHPYTHON) STATSCACHE_REPORT=$(REPORT) STATSCACHE_SOAK=$(SOAKTIME) $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 24h -run '^TestSoak' ./internal/e2e; $(PRINTREPORT)
 	GO='$(GO)' tools/fuzz.sh $(FUZZTIME)
 
 bench: python ## the figures of speed and memory, with the machine they were measured on

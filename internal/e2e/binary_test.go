@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "remove the built binary:", err)
 		}
 	}
+	if err := page.publish(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
 	os.Exit(code)
 }
 

@@ -189,6 +189,10 @@ func storeLocked(t *testing.T, locked time.Duration, rate int) {
 	took := time.Since(began)
 	lock.release()
 	recovery := b.recovered(d, locked+30*time.Second)
+	noteFault(t, fmt.Sprintf("store locked for %s at %d events/s", locked, rate), 1)
+	noteResult(t, "recovery", recovery.Round(time.Millisecond).String())
+	noteResult(t, "events meanwhile, each counted once", strconv.FormatInt(b.sent-sentBefore, 10))
+	noteResult(t, "resident at most", fmt.Sprintf("%d MB", largest>>20))
 	t.Logf("the store locked for %s: %d events sent meanwhile, the inbox grew from %.1f to %.1f MB, at most %d MB resident; recovered %s after; all %d rows as sent; readiness said %s",
 		took.Round(time.Second), b.sent-sentBefore, before.journal/1e6, held.journal/1e6, largest>>20, recovery.Round(time.Millisecond), len(b.rows), said)
 	d.stop()
