@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/failpoint"
 )
 
 // maxKeptBuffer bounds the buffer that stays between appends.
@@ -162,15 +163,15 @@ func (j *Journal) startSegment(first uint64) (*segment, error) {
 		_ = j.opt.Files.Remove(temp) // the next attempt overwrites it anyway
 		return nil, fmt.Errorf("start journal segment %s: %w", s.path, err)
 	}
-	j.reached(BeforeSegmentRename)
-	if err = j.opt.Files.Rename(temp, s.path); err == nil {
-		err = j.opt.Files.SyncDir(j.opt.Dir)
-	}
-	if err != nil {
+	if err = j.opt.Failpoint.Around(failpoint.InboxRotate, func() error {
+		if err := j.opt.Files.Rename(temp, s.path); err != nil {
+			return err
+		}
+		return j.opt.Files.SyncDir(j.opt.Dir)
+	}); err != nil {
 		// Left behind it is an empty segment, which Open takes for what it is and the next attempt replaces.
 		return nil, errors.Join(fmt.Errorf("start journal segment %s: %w", s.path, err), f.Close())
 	}
-	j.reached(AfterSegmentRename)
 	j.file = f
 	j.mu.Lock()
 	j.segs = append(j.segs, s)
@@ -182,8 +183,8 @@ func (j *Journal) startSegment(first uint64) (*segment, error) {
 
 // writeOut writes buf behind the segment's last record and makes it durable.
 func (j *Journal) writeOut(s *segment) error {
-	j.reached(BeforeAppendWrite)
-	if err := writeWhole(j.file, j.buf, s.size); err != nil {
+	points := j.opt.Failpoint
+	if err := points.Around(failpoint.InboxAppend, func() error { return writeWhole(j.file, j.buf, s.size) }); err != nil {
 		// Part of it may be there. Cut back, the segment is as before; where even that fails it gets no more records
 		// and Open passes over what lies behind the start of the next segment.
 		if cutErr := j.file.Truncate(s.size); cutErr != nil {
@@ -191,15 +192,13 @@ func (j *Journal) writeOut(s *segment) error {
 		}
 		return fmt.Errorf("write journal %s: %w", s.path, err)
 	}
-	j.reached(BeforeAppendSync)
-	if err := j.file.Sync(); err != nil {
+	if err := points.Around(failpoint.InboxSync, j.file.Sync); err != nil {
 		// The kernel may have marked the pages clean without having written them: a later sync that succeeds says
 		// nothing about them. What was acknowledged before is on disk; these records go to a new file.
 		_ = j.file.Truncate(s.size) // so that a restart doesn't read them from memory and believe them durable
 		j.giveUp(s)
 		return fmt.Errorf("sync journal %s: %w", s.path, err)
 	}
-	j.reached(AfterAppendSync)
 	return nil
 }
 

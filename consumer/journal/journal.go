@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/failpoint"
 )
 
 // What callers test for.
@@ -29,27 +30,8 @@ type Options struct {
 	TailBytes    int    // how much of what was just appended is kept in memory for ReadAfter (by Block.Bytes); 64 MiB, below 0 nothing
 	ArchivedTo   uint64 // the store's archived_to of this stream: positions up to here may be missing or damaged
 	Logger       *slog.Logger
-	Files        Files             // the operating system's
-	Failpoint    func(name string) // called at each of Failpoints; for crash tests
-}
-
-// Names of the points before and after durable steps at which Options.Failpoint is called.
-const (
-	BeforeAppendWrite   = "journal.append.before-write"
-	BeforeAppendSync    = "journal.append.before-sync"
-	AfterAppendSync     = "journal.append.after-sync"
-	BeforeSegmentRename = "journal.segment.before-rename"
-	AfterSegmentRename  = "journal.segment.after-rename"
-	BeforeStateRename   = "journal.state.before-rename"
-	AfterStateRename    = "journal.state.after-rename"
-	BeforeRemove        = "journal.trim.before-remove"
-	AfterRemove         = "journal.trim.after-remove"
-)
-
-// Failpoints lists every name that Options.Failpoint may be called with.
-func Failpoints() []string {
-	return []string{BeforeAppendWrite, BeforeAppendSync, AfterAppendSync, BeforeSegmentRename, AfterSegmentRename,
-		BeforeStateRename, AfterStateRename, BeforeRemove, AfterRemove}
+	Files        Files          // the operating system's
+	Failpoint    failpoint.Hook // at the inbox steps; for crash tests
 }
 
 const (
@@ -192,11 +174,5 @@ func wait(ctx context.Context, changed <-chan struct{}) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-}
-
-func (j *Journal) reached(name string) {
-	if j.opt.Failpoint != nil {
-		j.opt.Failpoint(name)
 	}
 }

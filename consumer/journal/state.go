@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/statscache/statscache/internal/failpoint"
 )
 
 const (
@@ -96,15 +98,15 @@ func (j *Journal) saveState(s state) error {
 	if err := writeSynced(j.opt.Files, temp, s.encode(), nil); err != nil {
 		return fmt.Errorf("write %s: %w", temp, err)
 	}
-	j.reached(BeforeStateRename)
-	if err := j.opt.Files.Rename(temp, path); err != nil {
-		return fmt.Errorf("replace %s: %w", path, err)
-	}
-	if err := j.opt.Files.SyncDir(j.opt.Dir); err != nil {
-		return fmt.Errorf("sync %s: %w", j.opt.Dir, err)
-	}
-	j.reached(AfterStateRename)
-	return nil
+	return j.opt.Failpoint.Around(failpoint.InboxState, func() error {
+		if err := j.opt.Files.Rename(temp, path); err != nil {
+			return fmt.Errorf("replace %s: %w", path, err)
+		}
+		if err := j.opt.Files.SyncDir(j.opt.Dir); err != nil {
+			return fmt.Errorf("sync %s: %w", j.opt.Dir, err)
+		}
+		return nil
+	})
 }
 
 // writeSynced writes a file whole and durable. With keep the open file is handed over, else it is closed.

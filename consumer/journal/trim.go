@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"math"
 	"sort"
+
+	"github.com/statscache/statscache/internal/failpoint"
 )
 
 // Trim says that everything up to position to is archived. Segments wholly at or below it are removed; the one that
@@ -108,17 +110,25 @@ func (j *Journal) removeArchived(recycle bool) error {
 
 // remove deletes files of segments that are out of the list already, so that no reader is sent to a missing file.
 func (j *Journal) remove(victims []*segment) error {
-	j.reached(BeforeRemove)
+	if len(victims) == 0 {
+		return nil
+	}
 	freed, removed := int64(0), 0
-	var err error
+	err := j.opt.Failpoint.Before(failpoint.InboxTrim)
 	for _, s := range victims {
-		if err = j.opt.Files.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("remove journal segment: %w", err)
+		if err != nil {
 			break
 		}
-		err = nil
-		freed += s.size
-		removed++
+		if err = j.opt.Files.Remove(s.path); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err == nil {
+			freed += s.size
+			removed++
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("remove journal segment: %w", err)
 	}
 	var again []*segment // for the next Trim; an empty one is replaced by the next segment, which has its name
 	for _, s := range victims[removed:] {
@@ -137,9 +147,11 @@ func (j *Journal) remove(victims []*segment) error {
 		// Not for correctness (a segment that comes back is archived and goes at Open), but so that the space is free
 		// for good before more is written.
 		if err = j.opt.Files.SyncDir(j.opt.Dir); err != nil {
-			err = fmt.Errorf("sync %s: %w", j.opt.Dir, err)
+			return fmt.Errorf("sync %s: %w", j.opt.Dir, err)
 		}
 	}
-	j.reached(AfterRemove)
-	return err
+	if err != nil {
+		return err
+	}
+	return j.opt.Failpoint.After(failpoint.InboxTrim)
 }
