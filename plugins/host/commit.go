@@ -24,7 +24,7 @@ func (l *lane) commits(ctx context.Context) {
 	var s sorter
 	wait, last := l.host.Limits.CommitInterval, time.Time{}
 	for {
-		if !l.await(ctx, last, wait) {
+		if !l.await(ctx, last, wait) || !l.runner.unheld(ctx) {
 			l.lastCommit(ctx, &s)
 			return
 		}

@@ -35,6 +35,7 @@ func (r *Runner) keep(ctx context.Context) {
 			r.tell.Do(func() { close(r.known) })
 			return
 		}
+		r.change(ctx)
 		r.def = nil
 		r.run(life)
 		end(nil)

@@ -16,6 +16,9 @@ import (
 // takes beside its answer.
 const maxRecomputeCells = 1 << 20
 
+// ErrTooMany is what Recompute answers where the rows are more than Sink.MaxCells allows.
+var ErrTooMany = errors.New("too many numbers to recompute at once") // immutable
+
 // Sink takes what a recount came to. An error of any of its functions ends the recount. Functions may be nil.
 type Sink struct {
 	// Row takes a count: the metric, its interval, the start of the bucket (seconds since 1970), the key (see
@@ -24,6 +27,8 @@ type Sink struct {
 	Row func(metric string, interval time.Duration, start int64, key string, n int64) error
 	// Put takes the newest value of a key.
 	Put func(store.Put) error
+	// MaxCells bounds what is summed up for the rows, in cells of the finest interval; 0 for no bound.
+	MaxCells int
 	// Failed hears of an event that the plugin could not take.
 	Failed func(seq uint64, reason string) error
 }
@@ -153,11 +158,16 @@ func (c *recount) answered(b *batch, r *pb.Result) error {
 		return err
 	}
 	c.acc.add(b, r, res)
+	total := 0
 	for i, cells := range c.acc.cells {
 		if len(cells) > 2*c.summed[i]+maxRecomputeCells {
 			c.acc.cells[i] = c.sorter.sum(cells)
 			c.summed[i] = len(c.acc.cells[i])
 		}
+		total += c.summed[i]
+	}
+	if c.sink.MaxCells > 0 && total > c.sink.MaxCells {
+		return ErrTooMany
 	}
 	if c.sink.Failed != nil {
 		for _, e := range r.Errors {

@@ -52,6 +52,8 @@ type Runner struct {
 	positions map[string]uint64 // committed, by stream
 	ends      map[string]uint64 // archived, by stream
 	retired   map[string]bool   // by stream
+	holds     []chan struct{}   // commits wait until all are closed
+	changes   []*change         // to be made before the next life
 }
 
 func newRunner(h *Host, p Program, order int) *Runner {

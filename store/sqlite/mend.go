@@ -17,11 +17,17 @@ var _ store.Mender = (*DB)(nil)
 func (d *DB) Repair(ctx context.Context, r store.Repair) error {
 	raised := map[string]uint64{}
 	op := fmt.Sprintf("repair generation %d of plugin %s", r.Generation, r.Plugin)
+	metrics := d.ledger.of(r.Plugin, r.Generation)
+	if err := d.numberAll(metrics, r.Cells); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
 	err := d.write(ctx, op, func(c *conn) (err error) {
 		if err := standsAt(c, r); err != nil {
 			return err
 		}
-		metrics := d.ledger.of(r.Plugin, r.Generation)
+		if err := writeSeries(c, metrics, r.Cells); err != nil {
+			return err
+		}
 		for _, f := range r.Cells {
 			m := metrics[f.Metric]
 			if m == nil || m.intervals[f.Interval] == nil {
@@ -47,12 +53,49 @@ func (d *DB) Repair(ctx context.Context, r store.Repair) error {
 				return err
 			}
 		}
-		return d.ledger.reload(c) // series that the repair numbered
+		return nil
 	})
 	if err != nil {
 		return err
 	}
 	d.publish(raised)
+	return nil
+}
+
+// numberAll gives every key that is to have a count a number, as the checkpoints that are open do: they share the
+// dictionaries, and what they have numbered and not written yet must keep its meaning.
+func (d *DB) numberAll(metrics map[string]*metric, fixes []store.CellFix) error {
+	for _, f := range fixes {
+		m := metrics[f.Metric]
+		if m == nil || f.N == 0 || f.Key == store.OtherKey {
+			continue // an unknown metric is said later
+		}
+		n, err := m.series.number(d, f.Key)
+		if err != nil {
+			return fmt.Errorf("metric %s: %w", f.Metric, err)
+		}
+		if n == otherSeries {
+			return fmt.Errorf("metric %s: the series limit of %d leaves no room for %q: recount the metric instead", f.Metric, m.series.limit, f.Key)
+		}
+	}
+	return nil
+}
+
+// writeSeries writes the keys that are numbered and not written yet, of all metrics that counts are set of.
+func writeSeries(c *conn, metrics map[string]*metric, fixes []store.CellFix) error {
+	done := map[*dictionary]bool{}
+	for _, f := range fixes {
+		m := metrics[f.Metric]
+		if m == nil || f.N == 0 || done[m.series] {
+			continue
+		}
+		done[m.series] = true
+		n, err := m.series.write(c)
+		if err != nil {
+			return fmt.Errorf("new series of metric %s: %w", f.Metric, err)
+		}
+		c.committed = append(c.committed, func() { m.series.settle(n) })
+	}
 	return nil
 }
 
@@ -85,7 +128,7 @@ func (d *DB) repairCell(c *conn, m *metric, f store.CellFix) error {
 	if f.Time%t.seconds != 0 {
 		return fmt.Errorf("no bucket starts at %d", f.Time)
 	}
-	series, err := seriesOf(c, m, f.Key, f.N != 0)
+	series, err := seriesOf(c, m, f.Key)
 	if err != nil {
 		return err
 	}
@@ -109,29 +152,17 @@ func setCount(c *conn, table string, k, n int64) error {
 	return c.exec("INSERT INTO "+table+" VALUES(?,?) ON CONFLICT(k) DO UPDATE SET n=excluded.n", k, n)
 }
 
-// seriesOf finds a key's number in the file, -1 where there is none; with create it gets one.
-func seriesOf(c *conn, m *metric, key string, create bool) (n int64, err error) {
+// seriesOf finds a key's number in the file, -1 where there is none.
+func seriesOf(c *conn, m *metric, key string) (n int64, err error) {
 	if key == store.OtherKey {
 		return otherSeries, nil
-	}
-	if len(key) > store.MaxKeyBytes {
-		return 0, fmt.Errorf("key of %d bytes: at most %d", len(key), store.MaxKeyBytes)
 	}
 	n = -1
 	err = c.each("SELECT id FROM "+m.series.table+" WHERE key=?", func(s *sqlite.Stmt) error {
 		n = s.ColumnInt64(0)
 		return nil
 	}, key)
-	if err != nil || n >= 0 || !create {
-		return n, err
-	}
-	if n, err = c.int("SELECT max(id)+1 FROM " + m.series.table); err != nil {
-		return 0, err
-	}
-	if n > int64(m.series.limit) {
-		return 0, fmt.Errorf("the series limit of %d leaves no room for %q: recount the metric instead", m.series.limit, key)
-	}
-	return n, c.exec("INSERT INTO "+m.series.table+" VALUES(?,?)", n, key)
+	return n, err
 }
 
 func repairLatest(c *conn, m *metric, f store.LatestFix) error {
