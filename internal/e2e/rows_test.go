@@ -100,7 +100,13 @@ var nextLink = regexp.MustCompile(`<([^>]*)>;\s*rel="next"`)
 // rows gets all rows of an ident as CSV, ascending, page by page. Lines of the header are kept once.
 func (d *daemon) rows(ident string, perPage int) string {
 	d.t.Helper()
-	query := url.Values{"order": {"asc"}, "stop": {farStop}, "rows_per_page": {strconv.Itoa(perPage)}}
+	return d.rowsUntil(ident, farStop, perPage)
+}
+
+// rowsUntil is rows without those after a time, in seconds since 1970.
+func (d *daemon) rowsUntil(ident, stop string, perPage int) string {
+	d.t.Helper()
+	query := url.Values{"order": {"asc"}, "stop": {stop}, "rows_per_page": {strconv.Itoa(perPage)}}
 	next := "http://" + d.api + "/api/" + ident + "?" + query.Encode()
 	var b strings.Builder
 	for page := 1; ; page++ {
