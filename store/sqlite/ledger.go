@@ -273,42 +273,17 @@ type commitment struct {
 
 // run does the commit and gives the position afterwards.
 func (w *commitment) run(c *conn) (uint64, error) {
-	k := w.p.key
-	found, pos, epoch := false, int64(0), int64(0)
-	if err := c.each("SELECT pos, epoch FROM checkpoint WHERE plugin=? AND generation=? AND stream=?", func(s *sqlite.Stmt) error {
-		found, pos, epoch = true, s.ColumnInt64(0), s.ColumnInt64(1)
-		return nil
-	}, k.Plugin, k.Generation, k.Stream); err != nil {
+	pos, err := w.owned(c)
+	if err != nil {
 		return 0, err
 	}
-	if !found || epoch != w.p.epoch {
-		return 0, store.ErrFenced
+	if pos >= w.x.To { // an earlier call got through although it seemed to fail
+		return pos, nil
 	}
-	if uint64(pos) >= w.x.To { // an earlier call got through although it seemed to fail
-		return uint64(pos), nil
+	if err := w.apply(c); err != nil {
+		return 0, err
 	}
-	changed := map[string]bool{}
-	for _, d := range w.x.Counters {
-		if err := w.counters(c, d, changed); err != nil {
-			return 0, fmt.Errorf("metric %s at interval %s: %w", d.Metric, d.Interval, err)
-		}
-	}
-	for _, put := range w.x.Puts {
-		n, err := w.put(c, put)
-		if err != nil {
-			return 0, fmt.Errorf("latest value of metric %s: %w", put.Metric, err)
-		}
-		changed[put.Metric] = changed[put.Metric] || n
-	}
-	for _, l := range w.x.Dead {
-		if err := c.exec("INSERT INTO dead(plugin, generation, stream, seq, event, error, at) VALUES(?,?,?,?,?,?,?)",
-			k.Plugin, k.Generation, k.Stream, l.Seq, l.ID, l.Error, l.At.UnixMicro()); err != nil {
-			return 0, fmt.Errorf("dead letter: %w", err)
-		}
-	}
-	if err := w.raise(c, changed); err != nil {
-		return 0, fmt.Errorf("raise versions: %w", err)
-	}
+	k := w.p.key
 	return w.x.To, c.exec("UPDATE checkpoint SET pos=? WHERE plugin=? AND generation=? AND stream=?", w.x.To, k.Plugin, k.Generation, k.Stream)
 }
 

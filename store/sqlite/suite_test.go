@@ -38,3 +38,5 @@ func TestUpkeep(t *testing.T) { storetest.Upkeep(t, fresh) }
 func TestScan(t *testing.T) { storetest.Scan(t, fresh) }
 
 func TestMend(t *testing.T) { storetest.Mend(t, fresh) }
+
+func TestRequeue(t *testing.T) { storetest.Requeue(t, fresh) }
