@@ -165,6 +165,9 @@ func makeTables(c *conn, m *metric) error {
 		"CREATE TABLE IF NOT EXISTS " + m.series.table + "(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT",
 		fmt.Sprintf("INSERT INTO %s VALUES(%d, '%s') ON CONFLICT DO NOTHING", m.series.table, otherSeries, store.OtherKey),
 	}
+	if m.series.part != "" {
+		queries = append(queries, "CREATE TABLE IF NOT EXISTS "+m.series.part+"(dim INTEGER NOT NULL, value TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY(dim, value, id)) WITHOUT ROWID, STRICT")
+	}
 	for _, t := range m.intervals {
 		for _, name := range t.tables() {
 			queries = append(queries, "CREATE TABLE IF NOT EXISTS "+name+"(k INTEGER PRIMARY KEY, n INTEGER NOT NULL) STRICT")
@@ -176,7 +179,7 @@ func makeTables(c *conn, m *metric) error {
 		}
 		c.forget(q)
 	}
-	return nil
+	return m.series.writeParts(c, otherSeries, store.OtherKey)
 }
 
 func (t *counts) tables() []string {

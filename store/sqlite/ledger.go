@@ -64,7 +64,7 @@ func newMetric(no int64, def store.Metric) *metric {
 		limit = store.DefaultSeriesLimit
 	}
 	m := &metric{no: no, def: def, intervals: map[time.Duration]*counts{},
-		series: &dictionary{table: seriesTable(no), limit: uint32(min(limit, store.MaxSeries-1))}}
+		series: newDictionary(no, len(def.Dimensions), uint32(min(limit, store.MaxSeries-1)))}
 	for _, i := range def.Intervals {
 		t := &counts{seconds: int64(i / time.Second), table: fmt.Sprintf("count_%d_%d", no, i/time.Second)}
 		if t.seconds == daySeconds {
@@ -353,6 +353,15 @@ func (l *ledger) kept(metric string, seconds int64, cells []store.Delta) []store
 		return 1
 	})
 	return cells[i:]
+}
+
+// floorDiv rounds down, also below 0; by is positive.
+func floorDiv(x, by int64) int64 {
+	q := x / by
+	if x%by < 0 {
+		q--
+	}
+	return q
 }
 
 // ceilDiv is x / by rounded up: the first bucket that starts at or after x.

@@ -45,6 +45,8 @@ type table struct {
 	metric         string
 	seconds        int64
 	counts, series string
+	dims           int
+	byKey, part    string // as in counts and dictionary, "" where the metric has none
 }
 
 // servingTable finds the tables of what is shown, as of the read transaction.
@@ -71,7 +73,8 @@ func tableOf(c *conn, no int64, key metricKey, interval time.Duration) (t table,
 		return t, fmt.Errorf("interval %s: %w", interval, store.ErrUnknown)
 	}
 	m := newMetric(no, def)
-	return table{key.id, int64(interval / time.Second), m.intervals[interval].table, m.series.table}, nil
+	x := m.intervals[interval]
+	return table{key.id, x.seconds, x.table, m.series.table, len(def.Dimensions), x.byKey, m.series.part}, nil
 }
 
 func readDefinition(c *conn, key metricKey) (def store.Metric, err error) {

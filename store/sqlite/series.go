@@ -20,6 +20,8 @@ const (
 type dictionary struct {
 	mu       sync.Mutex
 	table    string
+	part     string // (dim, value, id) of every series, for metrics of several dimensions; else ""
+	dims     int
 	limit    uint32
 	ids      map[string]uint32 // some of the written keys and all of pending
 	complete bool              // ids holds every key there is
@@ -28,7 +30,13 @@ type dictionary struct {
 	stale    bool              // another process gave out the numbers of pending
 }
 
-func seriesTable(no int64) string { return fmt.Sprintf("series_%d", no) }
+func newDictionary(no int64, dims int, limit uint32) *dictionary {
+	x := &dictionary{table: fmt.Sprintf("series_%d", no), dims: dims, limit: limit}
+	if dims > 1 {
+		x.part = x.table + "_part"
+	}
+	return x
+}
 
 // number gives a key's number, a new one to a new key.
 func (x *dictionary) number(d *DB, key string) (uint32, error) {
@@ -92,8 +100,24 @@ func (x *dictionary) write(c *conn) (int, error) {
 		if err := c.exec("INSERT INTO "+x.table+" VALUES(?,?)", next+uint32(i), key); err != nil {
 			return 0, err
 		}
+		if err := x.writeParts(c, next+uint32(i), key); err != nil {
+			return 0, err
+		}
 	}
 	return len(pending), nil
+}
+
+// writeParts makes a series findable by each of its dimensions.
+func (x *dictionary) writeParts(c *conn, id uint32, key string) error {
+	if x.part == "" {
+		return nil
+	}
+	for dim, value := range store.SplitKey(key, x.dims) {
+		if err := c.exec("INSERT INTO "+x.part+" VALUES(?,?,?) ON CONFLICT DO NOTHING", dim, value, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // settle takes n pending keys as written.

@@ -33,6 +33,8 @@ func TestCatalog(t *testing.T) { storetest.Catalog(t, fresh) }
 
 func TestReader(t *testing.T) { storetest.Reader(t, fresh) }
 
+func TestSums(t *testing.T) { storetest.Sums(t, fresh) }
+
 func TestUpkeep(t *testing.T) { storetest.Upkeep(t, fresh) }
 
 func TestScan(t *testing.T) { storetest.Scan(t, fresh) }

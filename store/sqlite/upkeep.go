@@ -179,6 +179,9 @@ func (d *DB) removeMetric(ctx context.Context, no int64, key metricKey) error {
 	}
 	return d.write(ctx, "drop metric "+key.id, func(c *conn) error {
 		tables := []string{m.series.table}
+		if m.series.part != "" {
+			tables = append(tables, m.series.part)
+		}
 		for _, t := range m.intervals {
 			tables = append(tables, t.tables()...)
 		}
