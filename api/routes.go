@@ -32,7 +32,7 @@ func (s *Server) routes() *echo.Echo {
 	get("/api/:ident/layout", s.layoutHandler)
 
 	v1 := func(path string, plan func(c echo.Context) (question, error)) {
-		get("/api/v1"+path, func(c echo.Context) error {
+		get(path, func(c echo.Context) error {
 			q, err := plan(c)
 			if err != nil {
 				return err
@@ -47,13 +47,14 @@ func (s *Server) routes() *echo.Echo {
 			return s.send(c, q.key, a, nil)
 		})
 	}
-	v1("/plugins", func(echo.Context) (question, error) { return s.pluginsQuestion(), nil })
-	v1("/status", func(echo.Context) (question, error) { return s.statusQuestion(), nil })
-	v1("/metrics", func(echo.Context) (question, error) { return s.metricsQuestion(), nil })
-	v1("/metrics/:id", s.metricQuestion)
+	v1("/api/v1/plugins", func(echo.Context) (question, error) { return s.pluginsQuestion(), nil })
+	v1("/api/v1/status", func(echo.Context) (question, error) { return s.statusQuestion(), nil })
+	v1("/api/v1/metrics", func(echo.Context) (question, error) { return s.metricsQuestion(), nil })
+	v1("/api/v1/metrics/:id", s.metricQuestion)
 	if s.explain != nil {
-		v1("/metrics/:id/explain", s.explainQuestion)
+		v1("/api/v1/metrics/:id/explain", s.explainQuestion)
 	}
+	v1("/openapi.json", s.openapiQuestion)
 
 	get("/", s.start.page(s))
 	for name := range startFiles {
