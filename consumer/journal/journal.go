@@ -47,7 +47,7 @@ const (
 // Journal is an append-only log of blocks in segment files, trimmed from the front. One goroutine appends; any number
 // read, trim and wait beside it.
 //
-// Locks are taken in the order write, disk, mu. Nothing touches a file under mu.
+// Locks are taken in the order write, disk, mu; scanning before mu and with no other. Nothing touches a file under mu.
 type Journal struct {
 	opt    Options
 	stream string
@@ -57,6 +57,8 @@ type Journal struct {
 	buf   []byte
 
 	disk sync.Mutex // removals and the state file
+
+	scanning sync.Mutex // one segment is scanned at a time
 
 	mu       sync.Mutex
 	segs     []*segment // in order; the last one may be the one being written. Their fields change under mu only
@@ -79,7 +81,8 @@ type tailBlock struct {
 
 // Open opens the journal in opt.Dir, or begins one with a new stream id. What a crash left half written at the end
 // is cut off: it was never acknowledged. Damage to acknowledged events is ErrDamaged, with file, offset and what to
-// do, unless they are archived (Options.ArchivedTo). The numbering starts above opt.ArchivedTo in any case.
+// do, unless they are archived (Options.ArchivedTo); in segments before the last ReadAfter finds it, since Open doesn't
+// read them. The numbering starts above opt.ArchivedTo in any case.
 func Open(opt Options) (*Journal, error) {
 	if opt.Dir == "" {
 		return nil, errors.New("open journal: no folder given")

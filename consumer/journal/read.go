@@ -21,12 +21,12 @@ func (j *Journal) ReadAfter(ctx context.Context, after uint64, maxBytes int) ([]
 	for {
 		j.mu.Lock()
 		changed := j.changed
-		blocks, s, err := j.lookup(after, maxBytes)
+		blocks, p, err := j.lookup(after, maxBytes)
 		j.mu.Unlock()
 		if err != nil || blocks != nil {
 			return blocks, err
 		}
-		if s == nil {
+		if p == nil {
 			if err := wait(ctx, changed); err != nil {
 				return nil, err
 			}
@@ -35,7 +35,13 @@ func (j *Journal) ReadAfter(ctx context.Context, after uint64, maxBytes int) ([]
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		blocks, err = j.readFile(s, after, maxBytes)
+		if p.unread != nil {
+			if err = j.read(p.unread); err == nil {
+				continue
+			}
+		} else {
+			blocks, err = j.readFile(p, after, maxBytes)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			j.mu.Lock()
 			gone := j.archived > after
@@ -53,6 +59,7 @@ type place struct {
 	path     string
 	seed     uint32
 	at, size int64
+	unread   *segment // must be scanned first
 }
 
 // lookup answers from memory, or says where to read; neither where there is nothing yet. Under mu.
@@ -82,11 +89,17 @@ func (j *Journal) lookup(after uint64, maxBytes int) ([]*block.Block, *place, er
 		return nil, nil, fmt.Errorf("read journal after %d: %w", after, ErrTrimmed)
 	}
 	s := j.segs[i]
+	if s.unread {
+		return nil, &place{unread: s}, nil
+	}
 	return nil, &place{path: s.path, seed: s.seed, at: s.seek(want), size: s.size}, nil
 }
 
 // readable is the first position that the segment can be asked for.
 func (s *segment) readable() uint64 {
+	if s.unread {
+		return s.first
+	}
 	if len(s.marks) > 0 {
 		return s.marks[0].first
 	}

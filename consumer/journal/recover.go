@@ -124,19 +124,22 @@ func (j *Journal) identity(segs []*segment) (state, error) {
 	return st, j.saveState(st)
 }
 
-// readSegments scans what is not archived. acked is the floor of the numbering that is on record: every position
-// below it was acknowledged.
+// readSegments finds out where the log ends. Only the last segment is scanned: the others are complete, and a start
+// must not wait until a gibibyte is read; they are scanned when somebody reads them. acked is the floor of the numbering
+// that is on record: every position below it was acknowledged.
 func (j *Journal) readSegments(acked uint64) error {
 	reached := j.archived + 1
 	for i, s := range j.segs {
 		if s.first > reached {
 			return fmt.Errorf("%w: positions %d to %d are missing before %s; %s", ErrDamaged, reached, s.first-1, s.path, giveUpAdvice)
 		}
-		limit := uint64(math.MaxUint64)
+		err := error(nil)
 		if i+1 < len(j.segs) {
-			limit = j.segs[i+1].first
+			err = j.announce(s, j.segs[i+1].first)
+		} else {
+			err = j.readLast(s, acked)
 		}
-		if err := j.readSegment(s, limit, acked); err != nil {
+		if err != nil {
 			return err
 		}
 		j.used += s.size
@@ -158,74 +161,125 @@ func (j *Journal) readSegments(acked uint64) error {
 	return nil
 }
 
-// readSegment scans one segment up to the position where the next one starts. The last one (no limit) is left open
-// for appending.
-func (j *Journal) readSegment(s *segment, limit, acked uint64) error {
-	last, flag := limit == math.MaxUint64, os.O_RDONLY
-	if last {
-		flag = os.O_RDWR
-	}
-	f, err := j.opt.Files.Open(s.path, flag)
-	if err != nil {
-		return fmt.Errorf("open journal: %w", err)
-	}
-	if last {
-		j.file = f // Open closes it on an error
-	} else {
-		defer f.Close() // read only: nothing to lose
-	}
-	stream, err := s.readHeader(f)
+// announce takes a segment in whose records nobody has read yet; the next one starts at limit.
+func (j *Journal) announce(s *segment, limit uint64) error {
+	f, size, err := j.openSegment(s, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	if stream != j.stream {
-		return fmt.Errorf("open journal: %s belongs to stream %s, the folder to %s; move the file away", s.path, stream, j.stream)
+	s.next, s.size, s.unread = limit, size, true
+	return f.Close() // read only: nothing to lose
+}
+
+// openSegment opens a segment's file, takes its header in and gives its size.
+func (j *Journal) openSegment(s *segment, flag int) (f File, size int64, err error) {
+	if f, err = j.opt.Files.Open(s.path, flag); err != nil {
+		return nil, 0, fmt.Errorf("open journal: %w", err)
 	}
-	size, err := f.Size()
+	stream, err := s.readHeader(f)
+	if err == nil && stream != j.stream {
+		err = fmt.Errorf("open journal: %s belongs to stream %s, the folder to %s; move the file away", s.path, stream, j.stream)
+	}
+	if err == nil {
+		if size, err = f.Size(); err != nil {
+			err = fmt.Errorf("read %s: %w", s.path, err)
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", s.path, err)
+		return nil, 0, errors.Join(err, f.Close())
 	}
-	w := newWindow(f, size)
-	why := ""
-	for again := true; again; {
-		if why, err = s.scan(w, limit); err == nil && why != "" {
-			again, err = j.skipDamage(s, w, limit, acked, why)
-		} else {
-			again = false
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", s.path, err)
-		}
+	return f, size, nil
+}
+
+// readLast scans the last segment and leaves it open for appending.
+func (j *Journal) readLast(s *segment, acked uint64) error {
+	f, size, err := j.openSegment(s, os.O_RDWR)
+	if err != nil {
+		return err
 	}
-	if last {
-		return j.endOfLog(s, f, size, why)
+	j.file = f // Open closes it on an error
+	why, err := j.scanSegment(s, f, size, span{limit: math.MaxUint64, acked: acked, archived: j.archived})
+	if err != nil {
+		return err
 	}
-	if s.next < limit {
+	return j.endOfLog(s, f, size, why)
+}
+
+// read scans a segment that was only announced, up to the position where the next one starts. It is the first thing
+// that a reader does with it; damage is found here.
+func (j *Journal) read(s *segment) error {
+	j.scanning.Lock()
+	defer j.scanning.Unlock()
+	j.mu.Lock()
+	unread, limit, archived := s.unread, s.next, j.archived
+	j.mu.Unlock()
+	if !unread {
+		return nil
+	}
+	c := &segment{path: s.path, first: s.first}
+	f, size, err := j.openSegment(c, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // read only: nothing to lose
+	if _, err = j.scanSegment(c, f, size, span{limit: limit, archived: archived}); err != nil {
+		return err
+	}
+	if c.next < limit {
 		return fmt.Errorf("%w: %s at offset %d: the file ends at position %d, the next one starts at %d; %s",
-			ErrDamaged, s.path, s.size, s.next-1, limit, giveUpAdvice)
+			ErrDamaged, c.path, c.size, c.next-1, limit, giveUpAdvice)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if slices.Contains(j.segs, s) { // else it is archived meanwhile, and whoever removes it has it
+		j.used += c.size - s.size
+		*s = *c
 	}
 	return nil
 }
 
+// span is what is known of a segment's positions before it is scanned.
+type span struct {
+	limit    uint64 // where the next segment starts; math.MaxUint64 for the last one
+	acked    uint64 // every position below it was acknowledged
+	archived uint64 // what is archived may be damaged
+}
+
+// scanSegment takes in a segment's records and says what stopped it before the limit.
+func (j *Journal) scanSegment(s *segment, f File, size int64, sp span) (why string, err error) {
+	w := newWindow(f, size)
+	for again := true; again; {
+		if why, err = s.scan(w, sp.limit); err == nil && why != "" {
+			again, err = j.skipDamage(s, w, sp, why)
+		} else {
+			again = false
+		}
+		if err != nil {
+			return why, fmt.Errorf("read %s: %w", s.path, err)
+		}
+	}
+	return why, nil
+}
+
 // skipDamage decides about the bad record at s.size. What is archived is passed over, and scanning goes on behind it;
 // an append that was never finished ends the segment; anything else is an error.
-func (j *Journal) skipDamage(s *segment, w *window, limit, acked uint64, why string) (again bool, err error) {
-	r, err := s.behind(w, s.size, limit)
+func (j *Journal) skipDamage(s *segment, w *window, sp span, why string) (again bool, err error) {
+	r, err := s.behind(w, s.size, sp.limit)
 	if err != nil {
 		return false, err
 	}
-	if r.found && r.first-1 <= j.archived {
+	if r.found && r.first-1 <= sp.archived {
 		j.opt.Logger.Warn("passed over damage in what is archived", "file", s.path, "offset", s.size, "bytes", r.at-s.size, "reason", why)
 		// All before is archived as well, so the segment is as if it began here.
 		s.start, s.size, s.next, s.marks = r.at, r.at, r.first, nil
 		return true, nil
 	}
-	last := limit == math.MaxUint64
-	if last && (!r.acked || r.highest <= j.archived) && (acked <= s.next || acked-1 <= j.archived) {
+	last := sp.limit == math.MaxUint64
+	if last && (!r.acked || r.highest <= sp.archived) && (sp.acked <= s.next || sp.acked-1 <= sp.archived) {
 		return false, nil
 	}
 	return false, fmt.Errorf("%w at offset %d (position %d): %s; these events were acknowledged and are archived only up to %d; %s",
-		ErrDamaged, s.size, s.next, why, j.archived, giveUpAdvice)
+		ErrDamaged, s.size, s.next, why, sp.archived, giveUpAdvice)
 }
 
 // endOfLog cuts what lies behind the last record and makes sure that the rest is durable.

@@ -41,6 +41,8 @@ type segment struct {
 	group int64  // where the append of the last record began
 	seed  uint32 // the header's checksum
 	marks []mark
+	// unread says that only the header was looked at so far: next is where the next segment starts, size the file's.
+	unread bool
 }
 
 // mark says that the record with this first position begins at an offset.
