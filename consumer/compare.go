@@ -32,12 +32,10 @@ type wrongCell struct {
 	have, want int64
 }
 
-// comparedMetric is one metric: what is stored and not yet confirmed, and what may be in it or not.
+// comparedMetric is one metric by its intervals.
 type comparedMetric struct {
 	store.ServedMetric
 	tables map[time.Duration]*comparedTable
-	latest map[string]store.LatestRow
-	maybe  map[string][]store.Put
 }
 
 // comparedTable is one interval of a metric.
@@ -60,7 +58,7 @@ type cell struct {
 func newComparison(v *verifier, list []store.ServedMetric) *comparison {
 	c := &comparison{v: v, metrics: map[string]*comparedMetric{}}
 	for _, m := range list {
-		x := &comparedMetric{ServedMetric: m, tables: map[time.Duration]*comparedTable{}, latest: map[string]store.LatestRow{}, maybe: map[string][]store.Put{}}
+		x := &comparedMetric{ServedMetric: m, tables: map[time.Duration]*comparedTable{}}
 		for _, interval := range m.Intervals {
 			t := &comparedTable{ids: map[string]uint32{}, stored: map[cell]int64{}, maybe: map[cell]int64{}, other: map[int64]int64{}, before: math.MinInt64}
 			t.before = c.horizon(m.ID, interval)
@@ -113,21 +111,6 @@ func (c *comparison) readStored(ctx context.Context) error {
 				return fmt.Errorf("read %s: %w", m.ID, err)
 			}
 		}
-		if m.Kind != store.Latest {
-			continue
-		}
-		err := c.v.store.EachLatest(ctx, m.Plugin, m.ID, m.Generation, func(r store.LatestRow) error {
-			if r.Time < c.v.horizons.Archive {
-				report.NotVerifiable++
-				return nil
-			}
-			report.Rows++
-			m.latest[r.Key] = r
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("read %s: %w", m.ID, err)
-		}
 	}
 	return nil
 }
@@ -160,12 +143,6 @@ func (c *comparison) maybeSink() host.Sink {
 			}
 			return nil
 		},
-		Put: func(p store.Put) error {
-			if m := c.metrics[p.Metric]; m != nil {
-				m.maybe[p.Key] = append(m.maybe[p.Key], p)
-			}
-			return nil
-		},
 	}
 }
 
@@ -175,12 +152,6 @@ func (c *comparison) sureSink() host.Sink {
 		Row: func(metric string, interval time.Duration, start int64, key string, n int64) error {
 			if t := c.table(metric, interval, start); t != nil {
 				c.row(c.metrics[metric], interval, t, start, key, n)
-			}
-			return nil
-		},
-		Put: func(p store.Put) error {
-			if m := c.metrics[p.Metric]; m != nil && p.Time >= c.v.horizons.Archive {
-				c.put(m, p)
 			}
 			return nil
 		},
@@ -214,19 +185,6 @@ func named(m store.Metric, key string) string {
 	return b.String()
 }
 
-func (c *comparison) put(m *comparedMetric, want store.Put) {
-	have, ok := m.latest[want.Key]
-	delete(m.latest, want.Key)
-	candidates := append([]store.Put{want}, m.maybe[want.Key]...)
-	for _, p := range candidates {
-		if ok && have.Time == p.Time && have.ID == p.ID && sameJSON(have.Value, p.Value) {
-			return
-		}
-	}
-	said := c.v.report.differ("%s%s: stored %s of %s, recomputed %s of %s", m.ID, named(m.Metric, want.Key), have.Value, have.ID, want.Value, want.ID)
-	c.v.fixes.latest(said, store.LatestFix{Metric: m.ID, Row: store.LatestRow{Key: want.Key, Time: want.Time, ID: want.ID, Value: want.Value}})
-}
-
 func sameJSON(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -256,20 +214,6 @@ func (c *comparison) finish() {
 	for _, w := range c.wrong {
 		if !c.gone(w.start) && w.start >= c.horizon(w.metric.ID, w.interval) {
 			c.differ(w.metric, w.interval, w.start, w.key, w.have, w.want)
-		}
-	}
-	c.finishLatest()
-}
-
-// finishLatest looks at latest values that no recounted one has confirmed.
-func (c *comparison) finishLatest() {
-	for _, id := range slices.Sorted(maps.Keys(c.metrics)) {
-		m := c.metrics[id]
-		for key, have := range m.latest {
-			if have.Time >= c.v.horizons.Archive && !slices.ContainsFunc(m.maybe[key], func(p store.Put) bool { return p.ID == have.ID && p.Time == have.Time }) {
-				said := c.v.report.differ("%s%s: stored %s of %s, recomputed none", m.ID, named(m.Metric, key), have.Value, have.ID)
-				c.v.fixes.latest(said, store.LatestFix{Metric: m.ID, Row: store.LatestRow{Key: key}})
-			}
 		}
 	}
 }

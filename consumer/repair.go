@@ -1,9 +1,12 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
@@ -43,37 +46,96 @@ func (f *fixes) latest(said string, x store.LatestFix) {
 	}
 }
 
-// repairAll verifies and mends, plugin by plugin, and where anything was mended verifies again: the report is of the
-// numbers as they are afterwards.
+const (
+	// repairPasses is how often everything is verified at most: what a daemon adds meanwhile may hide a difference from
+	// a pass.
+	repairPasses = 4
+	// mendTries is how often a slice is compared again because the numbers went on.
+	mendTries = 20
+	mendPause = 50 * time.Millisecond
+)
+
+// repairAll verifies and mends until there is nothing left to mend: the report is of the numbers as they are then.
 func (v *verifier) repairAll(ctx context.Context, programs []host.Program, metrics []string) (VerifyReport, error) {
 	v.fixes = &fixes{}
-	if err := v.all(ctx, programs, metrics); err != nil || v.report.Mended == 0 {
-		return v.report, err
+	mended, changed := 0, []string(nil)
+	for range repairPasses {
+		v.report = VerifyReport{Changed: changed}
+		err := v.all(ctx, programs, metrics)
+		n := v.report.Mended
+		mended, changed = mended+n, v.report.Changed
+		v.report.Mended = mended
+		if err != nil || n == 0 {
+			return v.report, err
+		}
 	}
-	mended, changed := v.report.Mended, v.report.Changed
-	v.report, v.fixes = VerifyReport{Mended: mended, Changed: changed}, nil
+	v.report = VerifyReport{Mended: mended, Changed: changed}
+	v.fixes = nil
 	err := v.all(ctx, programs, metrics)
 	return v.report, err
 }
 
-// mend puts right what was found wrong in one plugin's numbers.
-func (v *verifier) mend(ctx context.Context, plugin string, generation uint32, before, after []store.Position) error {
-	r, full, said := v.fixes.repair, v.fixes.full, v.fixes.said
-	v.fixes = &fixes{}
-	n := len(r.Cells) + len(r.Latest)
-	switch {
-	case n == 0:
+// mend puts right what a comparison has found wrong. Where the numbers have gone on since, it keeps the daemon from
+// adding to them and compares again. saved is the report from before the comparison.
+func (v *verifier) mend(ctx context.Context, plugin string, generation uint32, saved VerifyReport, at positions, again func() (positions, error)) error {
+	defer func() { v.fixes = &fixes{} }()
+	for try := 0; ; try++ {
+		r, said := v.fixes.repair, v.fixes.said
+		n := len(r.Cells) + len(r.Latest)
+		switch {
+		case n == 0:
+			return nil
+		case v.fixes.full:
+			return fmt.Errorf("plugin %s: more than %d numbers are wrong: `statscache recount` counts its metrics anew", plugin, maxFixes)
+		}
+		if at.steady() {
+			r.Plugin, r.Generation, r.At = plugin, generation, at.after
+			err := v.store.Repair(ctx, r)
+			if err == nil {
+				v.report.Mended += n
+				v.report.Changed = append(v.report.Changed, said[:min(len(said), foundLimit-len(v.report.Changed))]...)
+				return nil
+			}
+			if !errors.Is(err, store.ErrMoved) || try == mendTries {
+				return fmt.Errorf("mend the numbers of plugin %s: %w", plugin, err)
+			}
+		} else if try == mendTries {
+			return fmt.Errorf("mend the numbers of plugin %s: %w", plugin, store.ErrMoved)
+		}
+		if try == 0 && v.hold != nil {
+			release, err := v.hold(plugin)
+			if err == nil {
+				defer release()
+			} else if !errors.Is(err, host.ErrUnknownPlugin) { // of one that isn't run nothing is added
+				return err
+			}
+		} else if err := pause(ctx, mendPause); err != nil {
+			return err
+		}
+		v.narrow(r.Cells)
+		v.report, v.fixes = saved, &fixes{}
+		var err error
+		if at, err = again(); err != nil {
+			return err
+		}
+	}
+}
+
+// narrow leaves of the current slice the buckets that are wrong: the daemon is held up while they are compared again.
+func (v *verifier) narrow(wrong []store.CellFix) {
+	if len(wrong) == 0 {
+		return
+	}
+	byTime := func(a, b store.CellFix) int { return cmp.Compare(a.Time, b.Time) }
+	v.from, v.to = slices.MinFunc(wrong, byTime).Time, slices.MaxFunc(wrong, byTime).Time+1
+}
+
+// pause waits, or says that ctx ended.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
 		return nil
-	case full:
-		return fmt.Errorf("plugin %s: more than %d numbers are wrong: `statscache recount` counts its metrics anew", plugin, maxFixes)
-	case !slices.Equal(before, after) || slices.ContainsFunc(after, func(p store.Position) bool { return p.Pos != p.Intent }):
-		return fmt.Errorf("plugin %s: %w", plugin, store.ErrMoved)
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	r.Plugin, r.Generation, r.At = plugin, generation, after
-	if err := v.store.Repair(ctx, r); err != nil {
-		return fmt.Errorf("mend the numbers of plugin %s: %w", plugin, err)
-	}
-	v.report.Mended += n
-	v.report.Changed = append(v.report.Changed, said[:min(len(said), foundLimit-len(v.report.Changed))]...)
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/statscache/statscache/consumer/config"
@@ -57,10 +58,35 @@ type verifier struct {
 	store    store.Store
 	host     *host.Host
 	horizons store.Horizons
-	from, to int64 // bucket starts in [from, to), seconds since 1970
+	asked    window // of bucket starts
+	from, to int64  // the slice under comparison: bucket starts in [from, to), seconds since 1970
 	wanted   map[string]bool
 	report   VerifyReport
-	fixes    *fixes // nil where nothing is to be mended
+	fixes    *fixes                              // nil where nothing is to be mended
+	hold     func(plugin string) (func(), error) // keeps a running daemon from adding to a plugin's numbers; nil without one
+	progress func(rows int)                      // hears of the rows compared so far; nil for nobody
+}
+
+// window is [from, to) in seconds since 1970.
+type window struct{ from, to int64 }
+
+// side says whether a time in µs since 1970 lies before the window (-1), in it (0) or behind it (1).
+func (w window) side(us int64) int {
+	switch s := floorDiv(us, 1_000_000); {
+	case s < w.from:
+		return -1
+	case s >= w.to:
+		return 1
+	}
+	return 0
+}
+
+func floorDiv(x, by int64) int64 {
+	q := x / by
+	if x%by < 0 {
+		q--
+	}
+	return q
 }
 
 // Verify recomputes numbers from the archive, by fresh plugin processes, and compares them with what is stored.
@@ -80,12 +106,12 @@ func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (report Veri
 		return report, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	v := &verifier{store: s, host: h, from: math.MinInt64, to: math.MaxInt64}
+	v := &verifier{store: s, host: h, asked: window{math.MinInt64, math.MaxInt64}}
 	if !o.From.IsZero() {
-		v.from = o.From.Unix()
+		v.asked.from = o.From.Unix()
 	}
 	if !o.To.IsZero() {
-		v.to = o.To.Unix()
+		v.asked.to = o.To.Unix()
 	}
 	programs := allPrograms(o.Bundled, c, o.Logger)
 	if o.Repair {
@@ -195,6 +221,7 @@ func (v *verifier) describe(ctx context.Context, programs []host.Program) map[st
 
 // unverifiable counts the rows of a plugin that can't be run as it was.
 func (v *verifier) unverifiable(ctx context.Context, plugin string, list []store.ServedMetric, changed bool) error {
+	v.from, v.to = v.asked.from, v.asked.to
 	before := v.report.NotVerifiable
 	for _, m := range list {
 		for _, interval := range m.Intervals {
@@ -216,68 +243,28 @@ func (v *verifier) cells(m store.ServedMetric, interval time.Duration) store.Cel
 	return store.CellQuery{Plugin: m.Plugin, Metric: m.ID, Generation: m.Generation, Interval: interval, From: v.from, To: v.to}
 }
 
-// plugin verifies the metrics of one plugin. The daemon may commit meanwhile: what was read lies somewhere between the
-// positions before and after, so numbers of events in between may be in it or not, and all others must be exact.
+// swaps is how often a plugin is verified anew because another generation took the place of the one that was read.
+const swaps = 3
+
+// plugin verifies the metrics of one plugin.
 func (v *verifier) plugin(ctx context.Context, p candidate, list []store.ServedMetric) error {
-	id, generation := p.plugin.ID, list[0].Generation
-	before, err := v.store.Positions(ctx, id, generation)
-	if err != nil {
-		return fmt.Errorf("positions of %s: %w", id, err)
-	}
-	c := newComparison(v, list)
-	if err := c.readStored(ctx); err != nil {
-		return err
-	}
-	after, err := v.store.Positions(ctx, id, generation)
-	if err != nil {
-		return fmt.Errorf("positions of %s: %w", id, err)
-	}
-	dead, err := deadLetters(ctx, v.store, id)
-	if err != nil {
-		return err
-	}
-	sure, maybe := span{to: map[string]uint64{}}, span{from: map[string]uint64{}, to: map[string]uint64{}}
-	for _, s := range before {
-		sure.to[s.Stream], maybe.from[s.Stream] = s.Pos, s.Pos
-	}
-	for _, s := range after {
-		if s.Intent > maybe.from[s.Stream] {
-			maybe.to[s.Stream] = s.Intent
-		}
-	}
-	if len(maybe.to) > 0 {
-		if err := v.recompute(ctx, p, maybe, dead, c.maybeSink()); err != nil {
+	saved := v.report
+	for try := 1; ; try++ {
+		err := v.slices(ctx, p, list)
+		if !errors.Is(err, errSwapped) || try == swaps {
 			return err
 		}
-	}
-	if err := v.recompute(ctx, p, sure, dead, c.sureSink()); err != nil {
-		return err
-	}
-	if v.horizons, err = v.store.Horizons(ctx); err != nil {
-		return fmt.Errorf("read horizons: %w", err)
-	}
-	c.finish()
-	if v.fixes != nil {
-		return v.mend(ctx, id, generation, before, after)
-	}
-	return nil
-}
-
-// span is a piece of every stream: positions in (from, to].
-type span struct{ from, to map[string]uint64 }
-
-func (v *verifier) recompute(ctx context.Context, p candidate, s span, dead map[letter]bool, sink host.Sink) error {
-	_, err := v.host.Recompute(ctx, p.program, func(yield func(*block.Block, error) bool) {
-		for _, stream := range sortedKeys(s.to) {
-			if !v.stream(ctx, stream, s.from[stream], s.to[stream], p.frames, dead, yield) {
-				return
-			}
+		saved.Mended, saved.Changed = v.report.Mended, v.report.Changed
+		v.report = saved
+		served, err := v.store.Metrics(ctx)
+		if err != nil {
+			return fmt.Errorf("list metrics: %w", err)
 		}
-	}, sink)
-	if err != nil {
-		return fmt.Errorf("recompute %s: %w", p.plugin.ID, err)
+		list = slices.DeleteFunc(served, func(m store.ServedMetric) bool { return m.Plugin != p.plugin.ID || !v.wanted[m.ID] })
+		if len(list) == 0 {
+			return nil
+		}
 	}
-	return nil
 }
 
 // stream yields the events of a stream in (pos, to]; false where the receiver wants no more or an error ended it.
