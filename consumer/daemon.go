@@ -20,6 +20,7 @@ import (
 	"github.com/statscache/statscache/consumer/journal"
 	"github.com/statscache/statscache/consumer/rejects"
 	"github.com/statscache/statscache/consumer/source/zmq"
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
 	"github.com/statscache/statscache/store/sqlite"
@@ -45,6 +46,8 @@ type Options struct {
 	Logger   *slog.Logger
 	Now      func() time.Time
 	Registry *prometheus.Registry
+	// Failpoint is handed to every part with durable steps, for crash tests.
+	Failpoint failpoint.Hook
 }
 
 // Daemon is the pipeline over one data dir: sources, inbox, archive, plugins. Open takes the data dir, Start sets the
@@ -123,11 +126,11 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 		return err
 	}
 	d.onStop("data dir", lock.release)
-	if d.store, err = openStore(ctx, c, false, o.Logger, o.Now); err != nil {
+	if d.store, err = openEngine(ctx, c, sqlite.Options{Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint}); err != nil {
 		return err
 	}
 	d.onStop("store", d.store.Close)
-	if err := d.openJournal(ctx, o.Logger); err != nil {
+	if err := d.openJournal(ctx, o); err != nil {
 		return err
 	}
 	keeper, err := rejects.Open(rejects.Options{Dir: filepath.Join(c.DataDir, "rejects"), Logger: d.log})
@@ -155,7 +158,7 @@ func (d *Daemon) openHost(o Options) error {
 	d.host, err = host.New(host.Options{
 		Programs: append(slices.Clone(o.Bundled), found...), Store: keptStore{d.store, d}, Feed: d.feed, RunDir: filepath.Join(c.DataDir, "run"),
 		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Off: off.Disabled, Folders: c.PluginsPath,
-		Limits: host.Limits{CommitInterval: c.CommitInterval, Stop: lastCommits}, Logger: o.Logger, Now: o.Now,
+		Limits: host.Limits{CommitInterval: c.CommitInterval, Stop: lastCommits}, Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint,
 		OnCommit: func(took time.Duration, err error) {
 			if err == nil {
 				d.metrics.commitSeconds.Observe(took.Seconds())
@@ -169,12 +172,17 @@ func (d *Daemon) openHost(o Options) error {
 	return nil
 }
 
-// openStore opens the engine that the configuration names.
+// openStore opens the store that the configuration names.
 func openStore(ctx context.Context, c *config.Config, readOnly bool, log *slog.Logger, now func() time.Time) (store.Store, error) {
+	return openEngine(ctx, c, sqlite.Options{ReadOnly: readOnly, Logger: log, Now: now})
+}
+
+func openEngine(ctx context.Context, c *config.Config, o sqlite.Options) (store.Store, error) {
 	if c.Store.Kind != "sqlite" {
 		return nil, fmt.Errorf("statscache.store.url: this build keeps its numbers in SQLite only, not in %s", c.Store.Kind)
 	}
-	s, err := sqlite.Open(ctx, sqlite.Options{Path: c.Store.Path, ReadOnly: readOnly, Logger: log, Now: now})
+	o.Path = c.Store.Path
+	s, err := sqlite.Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +191,7 @@ func openStore(ctx context.Context, c *config.Config, readOnly bool, log *slog.L
 
 // openJournal asks the store how far the stream is archived before it opens the inbox: what is archived may be
 // missing or damaged there without harm.
-func (d *Daemon) openJournal(ctx context.Context, log *slog.Logger) error {
+func (d *Daemon) openJournal(ctx context.Context, o Options) error {
 	dir := filepath.Join(d.config.DataDir, "journal")
 	stream, err := journal.StreamOf(nil, dir)
 	if err != nil {
@@ -195,7 +203,7 @@ func (d *Daemon) openJournal(ctx context.Context, log *slog.Logger) error {
 			return fmt.Errorf("attach stream %s: %w", stream, err)
 		}
 	}
-	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: tailBytes, ArchivedTo: archivedTo, Logger: log})
+	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: tailBytes, ArchivedTo: archivedTo, Logger: o.Logger, Failpoint: o.Failpoint})
 	if err != nil {
 		return err
 	}

@@ -42,10 +42,14 @@ func runImport(cmd *cobra.Command, g *globals, files []string, noWait bool) erro
 	if err != nil {
 		return err
 	}
+	o, err := pipeline(c, g.logger())
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	errOut := cmd.ErrOrStderr()
 	show := newProgress(errOut, "lines", 0)
-	sum, err := consumer.Import(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()}, files,
+	sum, err := consumer.Import(cmd.Context(), o, files,
 		consumer.ImportOptions{Stdin: cmd.InOrStdin(), NoWait: noWait, Progress: show.set, Bad: tellBadLines(errOut)})
 	show.done()
 	if errors.Is(err, context.Canceled) {

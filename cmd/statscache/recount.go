@@ -30,9 +30,13 @@ numbers stay until the new ones are complete. All metrics of one plugin are coun
 			if err != nil {
 				return err
 			}
+			o, err := pipeline(c, g.logger())
+			if err != nil {
+				return err
+			}
 			show := newProgress(cmd.ErrOrStderr(), "events", 0)
 			r.Metrics, r.Progress = args, func(done, _ int) { show.set(done) }
-			list, err := consumer.Recount(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()}, r)
+			list, err := consumer.Recount(cmd.Context(), o, r)
 			show.done()
 			switch {
 			case errors.Is(err, consumer.ErrLocked):

@@ -56,7 +56,12 @@ func runReloading(ctx context.Context, c *config.Config, log *slog.Logger, again
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	d, err := consumer.Open(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log, Registry: registry})
+	o, err := pipeline(c, log)
+	if err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
+	o.Registry = registry
+	d, err := consumer.Open(ctx, o)
 	if err != nil {
 		return errors.Join(err, public.Close(), admin.Close())
 	}
@@ -90,6 +95,12 @@ func runReloading(ctx context.Context, c *config.Config, log *slog.Logger, again
 		running = false
 	}
 	return errors.Join(err, stopPublic(), stopAdmin())
+}
+
+// pipeline gives the options of every command that works in a data dir.
+func pipeline(c *config.Config, log *slog.Logger) (consumer.Options, error) {
+	points, err := failpoints()
+	return consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log, Failpoint: points}, err
 }
 
 func listen(c *config.Config) (public, admin net.Listener, err error) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -69,6 +70,8 @@ type Options struct {
 	Logger   *slog.Logger
 	// OnCommit, where given, hears of every attempt at a commit and what became of it.
 	OnCommit func(took time.Duration, err error)
+	// Failpoint is for crash tests.
+	Failpoint failpoint.Hook
 	// Now is the clock, time.Now by default. It dates states, dead letters and backlogs.
 	Now func() time.Time
 }

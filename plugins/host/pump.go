@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	pb "github.com/statscache/statscache/plugins/proto"
 )
 
@@ -25,6 +26,7 @@ type pump struct {
 	most     int        // batches under way at once
 	window   func() int // the same as of now, never more
 	source   <-chan *batch
+	points   failpoint.Hook // whose errors are no fault of the plugin
 	// answered takes an answer (nil for a batch without events). Its errors end the pump and are no fault of the plugin.
 	answered func(*batch, *pb.Result) error
 }
@@ -53,7 +55,8 @@ func (p *pump) run(ctx context.Context) error {
 	go receive(ctx, p.session, answers)
 	send := make(chan frame, p.most) // never blocks: no more are under way
 	defer close(send)
-	go transmit(p.session, send)
+	unsent := make(chan error, 1)
+	go p.transmit(send, unsent)
 
 	late := time.NewTimer(time.Hour)
 	defer late.Stop()
@@ -67,7 +70,7 @@ func (p *pump) run(ctx context.Context) error {
 		if err := p.def.checkAnswer(waiting[0], a.result); err != nil {
 			return p.failed(waiting, err, false)
 		}
-		if err := p.answered(waiting[0], a.result); err != nil {
+		if err := p.points.Around(failpoint.PluginResult, func() error { return p.answered(waiting[0], a.result) }); err != nil {
 			return err
 		}
 		waiting = waiting[1:]
@@ -99,6 +102,7 @@ func (p *pump) run(ctx context.Context) error {
 			}
 		case a := <-answers:
 			err = take(a)
+		case err = <-unsent:
 		case <-late.C:
 			select {
 			case a := <-answers: // it was here that time was lost, not there
@@ -149,10 +153,22 @@ func receive(ctx context.Context, s *Session, to chan<- answer) {
 	}
 }
 
-// transmit sends what comes until there is no more. That a send failed is seen by receive, with the reason.
-func transmit(s *Session, frames <-chan frame) {
+// transmit sends what comes until there is no more. That a send failed is seen by receive, with the reason; unsent is
+// told of an error of a failpoint.
+func (p *pump) transmit(frames <-chan frame, unsent chan<- error) {
 	ok := true
 	for f := range frames {
-		ok = ok && s.Send(f) == nil
+		if !ok {
+			continue
+		}
+		err := p.points.Before(failpoint.PluginSend)
+		if err == nil {
+			ok = p.session.Send(f) == nil
+			err = p.points.After(failpoint.PluginSend)
+		}
+		if err != nil {
+			ok = false
+			unsent <- err // the first one, as ok stays false
+		}
 	}
 }

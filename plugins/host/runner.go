@@ -188,7 +188,7 @@ func (r *Runner) work(ctx context.Context, session *Session) (answered bool, err
 		surveyErr = r.survey(inner, batches, &feeders)
 	})
 	p := &pump{
-		session: session, def: r.def, deadline: r.def.limit(r.host.Limits), source: batches, most: r.host.Limits.Window, window: r.window,
+		session: session, def: r.def, deadline: r.def.limit(r.host.Limits), source: batches, most: r.host.Limits.Window, window: r.window, points: r.host.Failpoint,
 		answered: func(b *batch, result *pb.Result) error {
 			if result != nil && !answered {
 				answered = true

@@ -5,6 +5,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -46,7 +47,7 @@ func (w *commitment) apply(c *conn) error {
 			return fmt.Errorf("dead letter: %w", err)
 		}
 	}
-	if err := w.raise(c, changed); err != nil {
+	if err := w.p.d.around(failpoint.Version, func() error { return w.raise(c, changed) }); err != nil {
 		return fmt.Errorf("raise versions: %w", err)
 	}
 	return nil

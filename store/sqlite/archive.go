@@ -11,6 +11,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -101,6 +102,9 @@ func (d *DB) Streams(ctx context.Context) (out []store.Stream, err error) {
 // Archive keeps the events of the blocks that are not there yet, all in one transaction.
 func (d *DB) Archive(ctx context.Context, id string, blocks []*block.Block) ([]store.Archived, error) {
 	out := make([]store.Archived, 0, len(blocks))
+	if err := d.before(failpoint.ArchiveInsert); err != nil {
+		return nil, err
+	}
 	err := d.write(ctx, "archive into stream "+id, func(c *conn) (err error) {
 		if d.arch == nil {
 			if d.arch, err = loadArchive(c, d); err != nil {
@@ -121,8 +125,17 @@ func (d *DB) Archive(ctx context.Context, id string, blocks []*block.Block) ([]s
 			s.owned += uint64(r.Owned.Len())
 			out = append(out, r)
 		}
-		return a.put.archived.each(nil, s.archivedTo, s.owned, s.no)
+		if err := d.after(failpoint.ArchiveInsert); err != nil {
+			return err
+		}
+		if err := a.put.archived.each(nil, s.archivedTo, s.owned, s.no); err != nil {
+			return err
+		}
+		return d.before(failpoint.ArchiveArchivedTo) // of its COMMIT
 	})
+	if err == nil {
+		err = d.after(failpoint.ArchiveArchivedTo)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -197,13 +198,16 @@ func fenceOld(c *conn, plugin string, g store.Generations) error {
 // Promote makes the building generation the serving one and removes the rows of the old one.
 func (d *DB) Promote(ctx context.Context, plugin string, generation uint32) error {
 	raised := map[string]uint64{}
+	if err := d.before(failpoint.GenerationSwap); err != nil {
+		return err
+	}
 	err := d.write(ctx, fmt.Sprintf("promote generation %d of plugin %s", generation, plugin), func(c *conn) error {
 		k, err := knownPlugin(c, plugin)
 		if err != nil {
 			return err
 		}
 		if k.found && k.serving == generation {
-			return nil // done by an earlier call
+			return d.loadVersions(c) // done by an earlier call
 		}
 		if !k.found || generation == 0 || k.building != generation {
 			return fmt.Errorf("it is not being built: %w", store.ErrUnknown)
@@ -228,6 +232,9 @@ func (d *DB) Promote(ctx context.Context, plugin string, generation uint32) erro
 		}
 		return nil
 	})
+	if err == nil {
+		err = d.after(failpoint.GenerationSwap) // before the old rows are removed
+	}
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -226,9 +227,11 @@ func (p *checkpoint) Commit(ctx context.Context, x *store.Commit) error {
 	}
 	w := commitment{p: p, x: x, written: map[*dictionary]bool{}, versions: map[string]uint64{}}
 	at := x.To
-	if err := p.d.write(ctx, op, func(c *conn) (err error) {
-		at, err = w.run(c)
-		return err
+	if err := p.d.around(failpoint.Commit, func() error {
+		return p.d.write(ctx, op, func(c *conn) (err error) {
+			at, err = w.run(c)
+			return err
+		})
 	}); err != nil {
 		return err
 	}
@@ -278,7 +281,7 @@ func (w *commitment) run(c *conn) (uint64, error) {
 		return 0, err
 	}
 	if pos >= w.x.To { // an earlier call got through although it seemed to fail
-		return pos, nil
+		return pos, w.p.d.loadVersions(c) // those that it raised
 	}
 	if err := w.apply(c); err != nil {
 		return 0, err

@@ -6,6 +6,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -115,16 +116,23 @@ func checkOwner(c *conn) error {
 }
 
 // migrate brings the file up to date, each step in a transaction. Another process may do the same at the same time.
-func migrate(c *conn) error {
+func (d *DB) migrate(c *conn) error {
 	for {
 		if err := c.exec("BEGIN IMMEDIATE"); err != nil {
 			return err
 		}
 		version, err := migrateOne(c)
-		if err := c.end(err); err != nil {
+		step := version < len(migrations)
+		if err == nil && step {
+			err = d.before(failpoint.Migration)
+		}
+		if err = c.end(err); err == nil && step {
+			err = d.after(failpoint.Migration)
+		}
+		if err != nil {
 			return fmt.Errorf("bring layout %d up to date: %w", version, err)
 		}
-		if version == len(migrations) {
+		if !step {
 			return nil
 		}
 	}

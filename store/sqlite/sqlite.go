@@ -20,6 +20,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -41,6 +42,7 @@ type Options struct {
 	Logger     *slog.Logger     // nil discards
 	Now        func() time.Time // nil is time.Now
 	CacheBytes int              // page cache of all connections together; 0 for 32 MiB
+	Failpoint  failpoint.Hook   // for crash tests
 
 	segmentBlocks, smallEvents int // tests make segments and small blocks smaller
 }
@@ -137,7 +139,7 @@ func (d *DB) prepare(c *conn) error {
 		}
 		return d.loadVersions(c)
 	}
-	if err := migrate(c); err != nil {
+	if err := d.migrate(c); err != nil {
 		return err
 	}
 	if err := c.exec("BEGIN IMMEDIATE"); err != nil {

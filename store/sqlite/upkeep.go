@@ -8,6 +8,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -37,9 +38,18 @@ func (d *DB) Horizons(ctx context.Context) (h store.Horizons, err error) {
 
 // ExpireCounters records the horizons, then removes the rows behind them, of all generations.
 func (d *DB) ExpireCounters(ctx context.Context, list []store.Horizon) (rows int64, err error) {
-	if err := d.moveHorizons(ctx, list); err != nil {
+	if err := d.around(failpoint.RetentionHorizon, func() error { return d.moveHorizons(ctx, list) }); err != nil {
 		return 0, err
 	}
+	err = d.around(failpoint.RetentionCounters, func() (err error) {
+		rows, err = d.removeBehind(ctx, list)
+		return err
+	})
+	return rows, err
+}
+
+// removeBehind removes the rows behind horizons.
+func (d *DB) removeBehind(ctx context.Context, list []store.Horizon) (rows int64, err error) {
 	for _, h := range list {
 		var tables []*counts
 		err := d.read(ctx, "expire metric "+h.Metric, func(c *conn) error {
@@ -219,16 +229,18 @@ func (d *DB) ExpireArchive(ctx context.Context, before int64) (events int64, err
 		return 0, err
 	}
 	before -= timeTolerance // a copy whose time was rounded up must still find what it is a copy of
-	for {
-		n, more, err := d.expireBlocks(ctx, before)
-		if events += n; err != nil {
-			return events, err
+	err = d.around(failpoint.RetentionArchive, func() error {
+		for {
+			n, more, err := d.expireBlocks(ctx, before)
+			if events += n; err != nil {
+				return err
+			}
+			if !more {
+				return d.expireSegments(ctx, before)
+			}
 		}
-		if !more {
-			break
-		}
-	}
-	return events, d.expireSegments(ctx, before)
+	})
+	return events, err
 }
 
 func raiseSetting(c *conn, key string, v int64) error {
