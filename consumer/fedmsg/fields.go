@@ -10,9 +10,9 @@ func (s span) of(b []byte) []byte { return b[s.from:s.to] }
 // fields says where in a body the envelope's fields stand. Values are as written, strings with their quotes. Of a key
 // that comes twice the last one counts, as for Python.
 type fields struct {
-	topic, msgID, timestamp, i, msg span
-	userKeys, packageKeys           []span // header keys behind their prefixes, as written
-	escapedKeys                     []span // header keys with a backslash: whole, sorted out later
+	topic, msgID, timestamp, i, msg, username span
+	userKeys, packageKeys                     []span // header keys behind their prefixes, as written
+	escapedKeys                               []span // header keys with a backslash: whole, sorted out later
 }
 
 const (
@@ -83,6 +83,8 @@ func (p *pass) field(name []byte, from int) int {
 		p.found.msg = span{from, i}
 	case "i":
 		p.found.i = span{from, i}
+	case "username":
+		p.found.username = span{from, i}
 	}
 	return i
 }

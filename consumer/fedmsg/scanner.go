@@ -56,6 +56,10 @@ type Scanner struct {
 	pass    pass
 	scratch []byte // texts whose escapes were undone
 	canon   canon
+	rules   *Rules // nil: only headers say who and what
+	ready   programs
+	matched extraction
+	agents  [][]byte
 	id      [len(hashedIDPrefix) + hashedIDDigits]byte
 	detail  string
 }

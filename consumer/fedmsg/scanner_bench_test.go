@@ -41,6 +41,40 @@ func BenchmarkScan_WithoutID(b *testing.B) {
 	}
 }
 
+// BenchmarkScan_Rules scans generated events without headers, of which rules say who and what, and for comparison
+// without rules: the difference is what the rules cost.
+func BenchmarkScan_Rules(b *testing.B) {
+	events, _ := generated(b, "20000", "1")
+	for name, rules := range map[string]*Rules{"with": shipped(b), "without": nil} {
+		b.Run(name, func(b *testing.B) { scanAll(b, events, rules) })
+	}
+}
+
+// BenchmarkScan_RulesCorpus does the same with the messages whose answers are known: every topic is another.
+func BenchmarkScan_RulesCorpus(b *testing.B) {
+	var events [][]byte
+	for _, e := range corpus(b) {
+		events = append(events, e.body)
+	}
+	for name, rules := range map[string]*Rules{"with": shipped(b), "without": nil} {
+		b.Run(name, func(b *testing.B) { scanAll(b, events, rules) })
+	}
+}
+
+func scanAll(b *testing.B, events [][]byte, rules *Rules) {
+	s := NewScanner(Limits{})
+	s.SetRules(rules)
+	var ev block.Event
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		s.Scan(nil, events[i], 1<<60, &ev)
+		if i++; i == len(events) {
+			i = 0
+		}
+	}
+}
+
 // BenchmarkScan_Hostile is the costliest body that is known: the deepest nesting, every level out of order, around as
 // much as a message may hold.
 func BenchmarkScan_Hostile(b *testing.B) {
