@@ -172,7 +172,7 @@ func (c *comparison) row(m *comparedMetric, interval time.Duration, t *comparedT
 }
 
 func (c *comparison) differ(m *comparedMetric, interval time.Duration, start int64, key string, have, want int64) {
-	said := c.v.report.differ("%s %s %s%s: stored %d, recomputed %d", m.ID, interval, time.Unix(start, 0).UTC().Format(time.RFC3339), named(m.Metric, key), have, want)
+	said := c.v.differ("%s %s %s%s: stored %d, recomputed %d", m.ID, interval, time.Unix(start, 0).UTC().Format(time.RFC3339), named(m.Metric, key), have, want)
 	c.v.fixes.cell(said, store.CellFix{Metric: m.ID, Interval: interval, Time: start, Key: key, N: want})
 }
 

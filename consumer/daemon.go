@@ -71,6 +71,7 @@ type Daemon struct {
 	rate     rateMeter
 
 	replaying sync.Mutex // held while rejects are given in again
+	repairing sync.Mutex // held while numbers are mended
 
 	operating sync.Mutex // one plugin command at a time
 

@@ -39,10 +39,7 @@ type explainer struct {
 // Explain tells which archived events a number is made of. It may run any number of times at once, each time with a
 // process of the plugin.
 func (d *Daemon) Explain(ctx context.Context, q api.ExplainQuery) (api.Explanation, error) {
-	x := explainer{store: d.store, host: d.host, programs: func() []host.Program {
-		bundled := slices.DeleteFunc(slices.Clone(d.host.Programs), func(p host.Program) bool { return !p.Builtin })
-		return allPrograms(bundled, d.config, d.log)
-	}}
+	x := explainer{store: d.store, host: d.host, programs: d.programs}
 	return x.explain(ctx, q)
 }
 

@@ -131,7 +131,7 @@ func (l *latestValues) judge(stored map[latestKey]store.LatestRow, steady bool) 
 		if same || want.Time < v.horizons.Archive || newer && (!steady || v.asked.side(have.Time) > 0) {
 			continue
 		}
-		said := v.report.differ("%s%s: stored %s of %s, recomputed %s of %s", k.metric, named(l.metrics[k.metric].Metric, k.key), have.Value, have.ID, want.Value, want.ID)
+		said := v.differ("%s%s: stored %s of %s, recomputed %s of %s", k.metric, named(l.metrics[k.metric].Metric, k.key), have.Value, have.ID, want.Value, want.ID)
 		v.fixes.latest(said, store.LatestFix{Metric: k.metric, Row: store.LatestRow{Key: k.key, Time: want.Time, ID: want.ID, Value: want.Value}})
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(stored), compareLatest) {
@@ -139,7 +139,7 @@ func (l *latestValues) judge(stored map[latestKey]store.LatestRow, steady bool) 
 		if _, ok := l.newest[k]; ok || !steady || have.Time < v.horizons.Archive || v.asked.side(have.Time) != 0 {
 			continue
 		}
-		said := v.report.differ("%s%s: stored %s of %s, recomputed none", k.metric, named(l.metrics[k.metric].Metric, k.key), have.Value, have.ID)
+		said := v.differ("%s%s: stored %s of %s, recomputed none", k.metric, named(l.metrics[k.metric].Metric, k.key), have.Value, have.ID)
 		v.fixes.latest(said, store.LatestFix{Metric: k.metric, Row: store.LatestRow{Key: k.key}})
 	}
 }

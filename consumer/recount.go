@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/store"
 )
 
@@ -20,26 +21,30 @@ type RecountOptions struct {
 }
 
 // Recounted is a plugin whose metrics were counted anew.
-type Recounted struct {
-	Plugin     string   `json:"plugin"`
-	Metrics    []string `json:"metrics"` // all of the plugin's: they are counted together
-	Generation uint32   `json:"generation"`
-}
+type Recounted = control.Recounted
 
 // Recount counts metrics anew from the archive, beside the numbers that are served, and has the new ones take their
-// place. It takes the data dir for itself. When it is broken off, the next daemon goes on with it.
-func Recount(ctx context.Context, o Options, r RecountOptions) (out []Recounted, err error) {
+// place: through the daemon that runs on the data dir or, where none runs, with one of its own. When it is broken off,
+// the daemon goes on with it, or the next one does.
+func Recount(ctx context.Context, o Options, r RecountOptions) ([]Recounted, error) {
+	return besideOr(ctx, o.Config, func() ([]Recounted, error) { return recountHere(ctx, o, r) }, func(c *control.Client) ([]Recounted, error) {
+		return c.Recount(ctx, control.RecountRequest{Metrics: r.Metrics, LoseExpired: r.LoseExpired}, r.Progress)
+	})
+}
+
+// recountHere takes the data dir for itself.
+func recountHere(ctx context.Context, o Options, r RecountOptions) (out []Recounted, err error) {
 	d, err := Open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
-	plugins, err := d.toRecount(ctx, r)
+	plugins, err := d.toRecount(ctx, control.RecountRequest{Metrics: r.Metrics, LoseExpired: r.LoseExpired})
 	if err != nil {
 		return nil, err
 	}
 	old := map[string]uint32{}
-	for _, p := range plugins {
+	for _, p := range plugins { // before they are started: they register with what is to be built
 		g, err := d.store.Rebuild(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("count plugin %s anew: %w", p, err)
@@ -49,7 +54,7 @@ func Recount(ctx context.Context, o Options, r RecountOptions) (out []Recounted,
 	if err := d.Start(ctx, false); err != nil {
 		return nil, err
 	}
-	stop := d.tellProgress(ctx, r.Progress)
+	stop := d.tellProgress(ctx, plugins, r.Progress)
 	err = d.waitComputed(ctx)
 	stop()
 	if err != nil {
@@ -58,8 +63,47 @@ func Recount(ctx context.Context, o Options, r RecountOptions) (out []Recounted,
 	return d.recounted(ctx, plugins, old)
 }
 
+// Recount counts metrics anew beside everything else that the daemon does. It goes on with it when ctx ends.
+func (d *Daemon) Recount(ctx context.Context, r control.RecountRequest, progress func(done, total int)) ([]Recounted, error) {
+	ctx, cancel := d.alive(ctx)
+	defer cancel()
+	plugins, old, err := d.beginRecount(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	stop := d.tellProgress(ctx, plugins, progress)
+	defer stop()
+	for _, p := range plugins {
+		if err := d.host.WaitServing(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return d.recounted(ctx, plugins, old)
+}
+
+// beginRecount begins new generations and gives the ones that are served till then.
+func (d *Daemon) beginRecount(ctx context.Context, r control.RecountRequest) (plugins []string, old map[string]uint32, err error) {
+	d.operating.Lock()
+	defer d.operating.Unlock()
+	if plugins, err = d.toRecount(ctx, r); err != nil {
+		return nil, nil, err
+	}
+	old = map[string]uint32{}
+	for _, p := range plugins {
+		err := d.host.Renew(ctx, p, func(ctx context.Context) error {
+			g, err := d.store.Rebuild(ctx, p)
+			old[p] = g.Serving
+			return err
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("count plugin %s anew: %w", p, err)
+		}
+	}
+	return plugins, old, nil
+}
+
 // toRecount finds the plugins of the metrics and whether nothing speaks against it.
-func (d *Daemon) toRecount(ctx context.Context, r RecountOptions) (plugins []string, err error) {
+func (d *Daemon) toRecount(ctx context.Context, r control.RecountRequest) (plugins []string, err error) {
 	served, err := d.store.Metrics(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list metrics: %w", err)
@@ -73,9 +117,16 @@ func (d *Daemon) toRecount(ctx context.Context, r RecountOptions) (plugins []str
 			plugins = append(plugins, p)
 		}
 	}
+	off, err := readSwitches(d.config.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range plugins {
 		if slices.Contains(d.current.Load().PluginsDisabled, p) {
 			return nil, fmt.Errorf("plugin %s is disabled by the configuration: its metrics can't be counted anew", p)
+		}
+		if slices.Contains(off.Disabled, p) {
+			return nil, fmt.Errorf("plugin %s is disabled: enable it first (`statscache plugin enable %s`)", p, p)
 		}
 	}
 	h, err := d.store.Horizons(ctx)
@@ -121,8 +172,8 @@ func (d *Daemon) recounted(ctx context.Context, plugins []string, old map[string
 // progressPeriod is how often a recount says how far it is.
 const progressPeriod = 200 * time.Millisecond
 
-// tellProgress tells how much the slowest plugin has counted, until the function it gives is called.
-func (d *Daemon) tellProgress(ctx context.Context, tell func(done, total int)) (stop func()) {
+// tellProgress tells how much the slowest of some plugins has counted, until the function it gives is called.
+func (d *Daemon) tellProgress(ctx context.Context, plugins []string, tell func(done, total int)) (stop func()) {
 	if tell == nil {
 		return func() {}
 	}
@@ -146,7 +197,9 @@ func (d *Daemon) tellProgress(ctx context.Context, tell func(done, total int)) (
 			}
 			lag := uint64(0)
 			for _, p := range d.host.Plugins() {
-				lag = max(lag, p.Lag)
+				if slices.Contains(plugins, p.ID) {
+					lag = max(lag, p.Lag)
+				}
 			}
 			tell(max(total-int(lag), 0), total)
 		}

@@ -8,9 +8,11 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
@@ -19,36 +21,34 @@ import (
 // foundLimit bounds the differences that a report names one by one.
 const foundLimit = 1000
 
+// saidLimit bounds a sentence of a report, in bytes: keys and values may be long.
+const saidLimit = 2 << 10
+
 // VerifyOptions say what to recompute; zero values stand for everything.
 type VerifyOptions struct {
 	Metrics  []string
 	From, To time.Time // buckets that start in [From, To)
-	Repair   bool      // mend what differs; not beside a running daemon
+	Repair   bool      // mend what differs: a daemon that runs on the data dir does it
+	Progress func(rows int)
 	Bundled  []host.Program
 	Logger   *slog.Logger
 }
 
 // VerifyReport is what a recount came to.
-type VerifyReport struct {
-	Metrics       int      `json:"metrics"`
-	Rows          int      `json:"rows"` // stored ones that were compared
-	Differences   int      `json:"differences"`
-	NotVerifiable int      `json:"not_verifiable"` // stored rows whose events or plugin are gone
-	Found         []string `json:"found"`          // the first differences and what could not be verified, one sentence each
-	Mended        int      `json:"mended"`         // differences that were there before; the others are counted after the repair
-	Changed       []string `json:"changed"`        // the first of those mended, one sentence each
-}
+type VerifyReport = control.VerifyReport
 
 // differ counts a difference and gives the sentence that tells of it.
-func (r *VerifyReport) differ(format string, args ...any) string {
-	r.Differences++
-	return r.note(format, args...)
+func (v *verifier) differ(format string, args ...any) string {
+	v.report.Differences++
+	return v.note(format, args...)
 }
 
-func (r *VerifyReport) note(format string, args ...any) string {
+// note adds a sentence to the report.
+func (v *verifier) note(format string, args ...any) string {
 	said := fmt.Sprintf(format, args...)
-	if len(r.Found) < foundLimit {
-		r.Found = append(r.Found, said)
+	said = strings.ToValidUTF8(said[:min(len(said), saidLimit)], "")
+	if len(v.report.Found) < foundLimit {
+		v.report.Found = append(v.report.Found, said)
 	}
 	return said
 }
@@ -94,31 +94,59 @@ func Verify(ctx context.Context, c *config.Config, o VerifyOptions) (report Veri
 	if _, err := os.Stat(c.Store.Path); c.Store.Kind == "sqlite" && errors.Is(err, os.ErrNotExist) {
 		return report, fmt.Errorf("there is nothing to verify: %s does not exist", c.Store.Path)
 	}
-	if o.Repair { // before the store is opened: it is to be written to
-		lock, err := lockDir(c.DataDir)
-		if err != nil {
-			return report, err
-		}
-		defer func() { err = errors.Join(err, lock.release()) }()
+	if o.Repair {
+		return orBeside(ctx, c, func() (VerifyReport, error) { return verifyHere(ctx, c, o) }, func(client *control.Client) (VerifyReport, error) {
+			return client.Repair(ctx, control.RepairRequest{Metrics: o.Metrics, From: o.From, To: o.To}, o.Progress)
+		})
 	}
+	return verifyHere(ctx, c, o)
+}
+
+// verifyHere is Verify in this process. To repair, the caller holds the data dir's lock.
+func verifyHere(ctx context.Context, c *config.Config, o VerifyOptions) (report VerifyReport, err error) {
 	s, h, done, err := openForRecount(ctx, c, !o.Repair, o.Logger)
 	if err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	v := &verifier{store: s, host: h, asked: window{math.MinInt64, math.MaxInt64}}
-	if !o.From.IsZero() {
-		v.asked.from = o.From.Unix()
-	}
-	if !o.To.IsZero() {
-		v.asked.to = o.To.Unix()
-	}
+	v := &verifier{store: s, host: h, asked: asked(o.From, o.To), progress: o.Progress}
 	programs := allPrograms(o.Bundled, c, o.Logger)
 	if o.Repair {
 		return v.repairAll(ctx, programs, o.Metrics)
 	}
 	err = v.all(ctx, programs, o.Metrics)
 	return v.report, err
+}
+
+// asked is the window of a command; zero times stand for everything.
+func asked(from, to time.Time) window {
+	w := window{math.MinInt64, math.MaxInt64}
+	if !from.IsZero() {
+		w.from = from.Unix()
+	}
+	if !to.IsZero() {
+		w.to = to.Unix()
+	}
+	return w
+}
+
+// Repair verifies and mends beside everything else that the daemon does. Where something is wrong, the commits of that
+// plugin wait while it is mended.
+func (d *Daemon) Repair(ctx context.Context, r control.RepairRequest, progress func(rows int)) (VerifyReport, error) {
+	if !d.repairing.TryLock() {
+		return VerifyReport{}, errors.New("numbers are being mended already")
+	}
+	defer d.repairing.Unlock()
+	ctx, cancel := d.alive(ctx)
+	defer cancel()
+	v := &verifier{store: d.store, host: d.host, asked: asked(r.From, r.To), progress: progress, hold: d.host.Hold}
+	return v.repairAll(ctx, d.programs(), r.Metrics)
+}
+
+// programs gives the bundled plugins and those in the folders as they are now.
+func (d *Daemon) programs() []host.Program {
+	bundled := slices.DeleteFunc(slices.Clone(d.host.Programs), func(p host.Program) bool { return !p.Builtin })
+	return allPrograms(bundled, d.config, d.log)
 }
 
 // openForRecount opens a data dir's store and a host whose plugin processes count without writing anything. done closes
@@ -209,7 +237,7 @@ func (v *verifier) describe(ctx context.Context, programs []host.Program) map[st
 	for _, p := range programs {
 		def, frames, err := v.host.Definition(ctx, p)
 		if err != nil {
-			v.report.note("plugin %s can't be asked: %v", p.ID, err)
+			v.note("plugin %s can't be asked: %v", p.ID, err)
 			continue
 		}
 		if _, taken := out[def.ID]; !taken {
@@ -235,7 +263,7 @@ func (v *verifier) unverifiable(ctx context.Context, plugin string, list []store
 	if changed {
 		why = "its program counts otherwise than the one that made them"
 	}
-	v.report.note("plugin %s: %d rows can't be verified: %s", plugin, v.report.NotVerifiable-before, why)
+	v.note("plugin %s: %d rows can't be verified: %s", plugin, v.report.NotVerifiable-before, why)
 	return nil
 }
 

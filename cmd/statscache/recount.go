@@ -18,7 +18,8 @@ func newRecount(g *globals) *cobra.Command {
 		Use:   "recount METRIC...",
 		Short: "Count metrics anew from the archive",
 		Long: `recount counts metrics anew from the archive, after a plugin was mended or when numbers are in doubt. The old
-numbers stay until the new ones are complete. All metrics of one plugin are counted together.`,
+numbers stay until the new ones are complete. All metrics of one plugin are counted together. Beside a running daemon
+the daemon does it, and goes on counting what comes in.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{errors.New("recount needs a metric (see `statscache recount --help`)")}
@@ -39,10 +40,8 @@ numbers stay until the new ones are complete. All metrics of one plugin are coun
 			list, err := consumer.Recount(cmd.Context(), o, r)
 			show.done()
 			switch {
-			case errors.Is(err, consumer.ErrLocked):
-				return fmt.Errorf("recount can't work beside a running daemon: %w", err)
 			case errors.Is(err, context.Canceled):
-				return errors.New("recount was stopped: the old numbers are served, and the next `statscache run` goes on with it")
+				return errors.New("recount was stopped: the old numbers are served, and the daemon that runs goes on with it, or the next one does")
 			case err != nil:
 				return err
 			}

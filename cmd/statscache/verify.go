@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -35,10 +34,10 @@ func newVerify(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			show := newProgress(cmd.ErrOrStderr(), "rows", 0)
+			o.Progress = show.set
 			report, err := consumer.Verify(cmd.Context(), c, o)
-			if errors.Is(err, consumer.ErrLocked) {
-				return fmt.Errorf("verify --repair can't work beside a running daemon: %w", err)
-			}
+			show.done()
 			if err != nil {
 				return err
 			}

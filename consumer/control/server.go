@@ -54,6 +54,10 @@ func Serve(path string, d Daemon, log *slog.Logger) (*Server, error) {
 	if r, ok := d.(Replayer); ok {
 		mux.HandleFunc("POST /rejects/replay", s.replay(r))
 	}
+	if x, ok := d.(Worker); ok {
+		mux.HandleFunc("POST /recount", s.recount(x))
+		mux.HandleFunc("POST /repair", s.repair(x))
+	}
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return s.living }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	go func() {

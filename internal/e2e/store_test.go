@@ -22,6 +22,7 @@ func execute(t testing.TB, path string, queries ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	conn.SetBlockOnBusy() // a daemon may be writing
 	for _, query := range queries {
 		if err := sqlitex.ExecuteTransient(conn, query, nil); err != nil {
 			t.Fatalf("%s: %v", query, err)
