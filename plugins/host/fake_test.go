@@ -142,6 +142,16 @@ func (f feedOf) Next(ctx context.Context, stream string, after uint64, bodies bo
 	}
 }
 
+func (m *memory) Read(ctx context.Context, r store.ReadRequest) ([]*block.Block, uint64, error) {
+	m.mu.Lock()
+	end := m.end(r.Stream)
+	m.mu.Unlock()
+	if r.After >= end {
+		return nil, r.After, nil
+	}
+	return feedOf{m}.Next(ctx, r.Stream, r.After, r.Bodies)
+}
+
 func (m *memory) Streams(context.Context) ([]store.Stream, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

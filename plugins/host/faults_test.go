@@ -30,13 +30,21 @@ func withTopics(seed uint64, blocks, size int, words map[uint64]string) []*block
 	for _, b := range out {
 		for i := range b.Time {
 			if w := words[b.Seq(i)]; w != "" {
-				b.Names = append(slices.Clone(b.Names), "org.x.prod.cat1."+w)
-				b.Category = append(slices.Clone(b.Category), b.CategoryOf(i))
-				b.Topic[i] = uint32(len(b.Names) - 1)
+				b.Topic[i] = named(b, "org.x.prod.cat1."+w)
+				b.Category[b.Topic[i]] = named(b, "cat1")
 			}
 		}
 	}
 	return out
+}
+
+// named gives a name's index in a block, which gets the name where it has none.
+func named(b *block.Block, name string) uint32 {
+	if i := slices.Index(b.Names, name); i >= 0 {
+		return uint32(i)
+	}
+	b.Names, b.Category = append(slices.Clone(b.Names), name), append(slices.Clone(b.Category), 0)
+	return uint32(len(b.Names) - 1)
 }
 
 // present gives those of the positions that sample has not made holes of.

@@ -17,6 +17,8 @@ func (h *Host) Hold(id string) (release func(), err error) {
 	r.mu.Lock()
 	r.holds = append(r.holds, until)
 	r.mu.Unlock()
+	r.reviving.Lock() // dead letters that are being taken back move no position: nobody could see it
+	defer r.reviving.Unlock()
 	return func() { close(until) }, nil
 }
 

@@ -36,6 +36,7 @@ type Store interface {
 	store.Ledger
 	store.Catalog
 	Streams(ctx context.Context) ([]store.Stream, error)
+	Read(ctx context.Context, r store.ReadRequest) (blocks []*block.Block, upto uint64, err error)
 }
 
 // Limits are the host's times and sizes; zero values take the defaults.

@@ -22,6 +22,7 @@ var (
 // keep gives the plugin one life after the other until ctx ends or its program is removed. A life that ended by itself,
 // in quarantine or because the plugin is disabled, is followed by the next one when somebody asks for it.
 func (r *Runner) keep(ctx context.Context) {
+	defer func() { r.endRequeue(errStopped) }()
 	for ctx.Err() == nil {
 		life, end := context.WithCancelCause(ctx)
 		r.mu.Lock()

@@ -54,6 +54,8 @@ type Runner struct {
 	retired   map[string]bool   // by stream
 	holds     []chan struct{}   // commits wait until all are closed
 	changes   []*change         // to be made before the next life
+	requeue   *requeue          // waits for the next life, or is worked on
+	reviving  sync.Mutex        // while dead letters are committed
 }
 
 func newRunner(h *Host, p Program, order int) *Runner {
@@ -75,6 +77,9 @@ func (r *Runner) run(ctx context.Context) {
 	if err := r.host.isOff(r.program.ID); err != nil {
 		r.enter(Disabled, err)
 		return
+	}
+	if q := r.pending(); q != nil {
+		r.requeueAll(ctx, q)
 	}
 	pause := newBackoff(r.host.Limits.BackoffMin, r.host.Limits.BackoffMax)
 	failures, poison := 0, 0
@@ -146,24 +151,11 @@ func (s *startFailure) Unwrap() error { return s.err }
 
 // live runs one process from its start to its end. answered says whether it answered any batch.
 func (r *Runner) live(ctx context.Context) (answered bool, err error) {
-	r.enter(Starting, nil)
-	session, err := r.host.launcher.start(ctx, r.program)
+	session, err := r.begin(ctx)
 	if err != nil {
-		return false, &startFailure{err}
-	}
-	defer session.Close()
-	r.setPID(session.Pid())
-	manifest, err := session.Describe(ctx)
-	if err != nil {
-		return false, &startFailure{err}
-	}
-	if err := r.prepare(ctx, manifest); err != nil {
 		return false, err
 	}
-	if err := session.Open(ctx, r.host.Config[r.def.plugin.ID]); err != nil {
-		return false, &startFailure{err}
-	}
-	r.enter(CatchingUp, nil)
+	defer session.Close()
 	answered, err = r.work(ctx, session)
 	if err == nil {
 		session.Stop()
@@ -174,6 +166,30 @@ func (r *Runner) live(ctx context.Context) (answered bool, err error) {
 		f.err = session.explain(f.err)
 	}
 	return answered, err
+}
+
+// begin starts a process and makes it ready for batches. The caller closes the session.
+func (r *Runner) begin(ctx context.Context) (*Session, error) {
+	r.enter(Starting, nil)
+	session, err := r.host.launcher.start(ctx, r.program)
+	if err != nil {
+		return nil, &startFailure{err}
+	}
+	r.setPID(session.Pid())
+	manifest, err := session.Describe(ctx)
+	if err != nil {
+		err = &startFailure{err}
+	} else if err = r.prepare(ctx, manifest); err == nil {
+		if err = session.Open(ctx, r.host.Config[r.def.plugin.ID]); err != nil {
+			err = &startFailure{err}
+		}
+	}
+	if err != nil {
+		session.Close()
+		return nil, err
+	}
+	r.enter(CatchingUp, nil)
+	return session, nil
 }
 
 // work feeds a ready session until ctx ends or something fails.

@@ -66,6 +66,20 @@ func TestHost_OnSQLite_RestartsAndAnUpgradeLoseNothing(t *testing.T) {
 		waitCaughtUp(t, h, ends)
 		stop()
 	}
+	got := stored(t, db)
+	want := map[row]int64{}
+	for k, n := range brute("volume", 2, blocks, nil) {
+		if k.metric != "volume" {
+			want[k] = n
+		}
+	}
+	sameRows(t, got, want)
+}
+
+// stored gives all counts that are served.
+func stored(t testing.TB, db store.Store) map[row]int64 {
+	t.Helper()
+	ctx := t.Context()
 	metrics, err := db.Metrics(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -83,11 +97,5 @@ func TestHost_OnSQLite_RestartsAndAnUpgradeLoseNothing(t *testing.T) {
 			}
 		}
 	}
-	want := map[row]int64{}
-	for k, n := range brute("volume", 2, blocks, nil) {
-		if k.metric != "volume" {
-			want[k] = n
-		}
-	}
-	sameRows(t, got, want)
+	return got
 }

@@ -27,7 +27,8 @@ type Status struct {
 	Metrics     []string  // ids
 	Lag         uint64    // events that are archived but not committed
 	Restarts    int       // of the process, since the host started
-	DeadLetters int       // since the host started
+	DeadLetters int       // there are now, of the numbers that are being made
+	GivenUp     int       // events that became dead letters, since the host started
 	Error       string    // the last one, empty where all is well
 	PID         int       // 0 where no process runs
 	Since       time.Time // when the state was entered
@@ -111,9 +112,17 @@ func (r *Runner) buried(n int) {
 	}
 	r.mu.Lock()
 	r.shown.DeadLetters += n
+	r.shown.GivenUp += n
 	id := r.shown.ID
 	r.mu.Unlock()
 	r.host.Logger.Warn("plugin could not take events: they are dead letters now", "plugin", id, "events", n)
+}
+
+// unburied notes that dead letters were taken back.
+func (r *Runner) unburied(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shown.DeadLetters = max(0, r.shown.DeadLetters-n)
 }
 
 // advance notes a commit.

@@ -51,15 +51,38 @@ func (r *Runner) prepare(ctx context.Context, m *pb.Manifest) error {
 	if err != nil {
 		return fmt.Errorf("positions of plugin %s: %w", def.plugin.ID, err)
 	}
+	dead, err := r.countDead(ctx, def.plugin.ID, generation)
+	if err != nil {
+		return err
+	}
 	r.def, r.generation = def, generation
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.prepared, r.building = true, generations.Building != 0
+	if dead >= 0 {
+		r.shown.DeadLetters = dead
+	}
 	clear(r.positions)
 	for _, p := range positions {
 		r.positions[p.Stream] = p.Pos
 	}
 	return nil
+}
+
+// countDead gives how many dead letters a generation has, -1 where the store can't tell.
+func (r *Runner) countDead(ctx context.Context, plugin string, generation uint32) (n int, err error) {
+	s, ok := r.host.Store.(store.Requeuer)
+	if !ok {
+		return -1, nil
+	}
+	err = r.persist(ctx, func() (err error) {
+		_, n, err = s.Buried(ctx, plugin, generation, store.Place{}, 0)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the dead letters of plugin %s: %w", plugin, err)
+	}
+	return n, nil
 }
 
 // register makes the plugin known to the store. What the store refuses again and again, it refuses for good: a metric
