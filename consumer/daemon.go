@@ -140,6 +140,11 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 	}
 	d.onStop("rejects", keeper.Close)
 	d.ingest = newIngest(d.journal, keeper, d.metrics, d.log, d.now, c.MaxMessageBytes)
+	rules, err := compiledRules(c)
+	if err != nil {
+		return err
+	}
+	d.ingest.rules.Store(rules)
 	d.archiver.tallies = d.ingest.tallies
 	return d.openHost(o)
 }

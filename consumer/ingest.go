@@ -44,6 +44,7 @@ type ingest struct {
 	log      *slog.Logger
 	now      func() time.Time
 	maxBytes int
+	rules    atomic.Pointer[fedmsg.Rules] // in force from the next batch on
 	tallies  *tallies
 
 	batches chan batch
@@ -181,6 +182,7 @@ type decoder struct {
 }
 
 func (d *decoder) batch(b batch) {
+	d.scanner.SetRules(d.rules.Load())
 	for i, frames := range b.messages {
 		topic, body, reason := d.split(b, frames)
 		if reason != "" {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/consumer/fedmsg"
 	"github.com/statscache/statscache/consumer/source/zmq"
 )
 
@@ -19,7 +20,7 @@ type Reloaded struct {
 // liveKeys are the settings that change while the daemon runs. Endpoints are told one by one.
 func liveKeys() []string {
 	return []string{"statscache.consumer.enabled", "statscache.consumer.topics", "statscache.archive.retention", "statscache.retention",
-		"statscache.plugins.disabled",
+		"statscache.plugins.disabled", "statscache.rules",
 		"statscache.app.default_rows_per_page", "statscache.app.maximum_rows_per_page"}
 }
 
@@ -39,6 +40,10 @@ func (d *Daemon) Reload(c *config.Config) (Reloaded, error) {
 	if err != nil {
 		return Reloaded{}, err
 	}
+	rules, err := compiledRules(c)
+	if err != nil {
+		return Reloaded{}, err
+	}
 	var r Reloaded
 	for _, key := range differences(old, c) {
 		if slices.Contains(liveKeys(), key) {
@@ -52,6 +57,9 @@ func (d *Daemon) Reload(c *config.Config) (Reloaded, error) {
 	}
 	// Nothing fails from here on.
 	d.current.Store(c)
+	if slices.Contains(r.Changed, "statscache.rules") {
+		d.ingest.rules.Store(rules)
+	}
 	d.host.Configure(c.PluginsDisabled, off.Disabled)
 	if d.source != nil {
 		added, removed := d.source.Update(listenTo(c), c.Topics)
@@ -107,4 +115,13 @@ func listenTo(c *config.Config) []zmq.Endpoint {
 		}
 	}
 	return out
+}
+
+// compiledRules makes the rules of a configuration, with the shipped ones behind them, ready for use.
+func compiledRules(c *config.Config) (*fedmsg.Rules, error) {
+	shipped, err := fedmsg.ShippedRules()
+	if err != nil {
+		return nil, err
+	}
+	return fedmsg.CompileRules(slices.Concat(c.Rules, shipped)...)
 }

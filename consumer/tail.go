@@ -44,9 +44,14 @@ func Tail(ctx context.Context, c *config.Config, o TailOptions) error {
 	if len(endpoints) == 0 {
 		return errors.New("no endpoints are configured: there is nothing to listen to")
 	}
+	rules, err := compiledRules(c)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	t := &tailSink{o: o, stop: cancel, scanner: fedmsg.NewScanner(fedmsg.Limits{MaxBytes: c.MaxMessageBytes, Future: 24 * time.Hour})}
+	t.scanner.SetRules(rules)
 	source := zmq.New(zmq.Options{Endpoints: endpoints, Topics: []string{fedmsg.Prefix(o.Topic)}, MaxMessageBytes: c.MaxMessageBytes,
 		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: t, Logger: o.Logger})
 	if err := source.Run(ctx); err != nil {

@@ -42,10 +42,11 @@ config = {
     # Handed to a plugin as JSON, by its id.
     # "statscache.plugins.config": {"my-plugin": {"option": 1}},
 
-    # Who and what a message is about, before the shipped rules.
+    # Who and what a message is about, before the shipped rules; docs/rules.md
+    # tells how to write one.
     # "statscache.rules": [
-    #     {"topic": "org.example.prod.build", "users": "msg.owner",
-    #      "packages": ["msg.package.name"], "agent": "msg.owner"},
+    #     {"topic": "org.example.*.build.**", "users": "/msg/owner",
+    #      "packages": ["/msg/package/name", "nvr /msg/build"]},
     # ],
 
     # How long events are kept; None: for ever.

@@ -5,6 +5,8 @@ package config
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/statscache/statscache/consumer/fedmsg"
 )
 
 // Options says where a configuration comes from.
@@ -46,7 +48,8 @@ type Config struct {
 	PluginsPath     []string
 	PluginsDisabled []string
 	PluginsConfig   map[string]json.RawMessage
-	Rules           []Rule
+	// Rules are known to be right; they go before the shipped ones.
+	Rules []fedmsg.Rule
 
 	// ArchiveRetention is 0 if events are kept for ever.
 	ArchiveRetention time.Duration
@@ -91,14 +94,6 @@ type KeepAlive struct {
 	Enabled        bool
 	Idle, Interval time.Duration
 	Count          int
-}
-
-// Rule says who and what the messages of a topic are about, as the file has
-// it. Origin is the file and line.
-type Rule struct {
-	Topic                  string
-	Users, Packages, Agent []string
-	Origin                 string
 }
 
 // Setting is one statscache.* key as it is in force.

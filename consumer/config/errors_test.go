@@ -79,6 +79,15 @@ func TestLoad_AllProblemsAreReportedTogether(t *testing.T) {
 				`STATSCACHE_PLUGINS_PATH=["a"] tail`,
 			}
 		}},
+		{name: "rules", files: map[string]string{"work/fedmsg.d/a.py": `config = {
+    'statscache.rules': [
+        {'topic': 'org.*.a', 'users': 'emial /msg/user', 'packages': ['/msg/a[]', 'msg.b'], 'agent': '/crypto'},
+        {'topic': 'org.a'},
+        {'topic': 'org.a*', 'users': []},
+        {'topic': 'org.b', 'users': ['sole-user', 'part:x /msg/a', '/msg/a[b]']},
+    ],
+}
+`}},
 		{name: "the original's keys", files: map[string]string{"work/fedmsg.d/a.py": `config = {
     'statscache.sqlalchemy.uri': 'postgresql://u:geheim@h/db',
     'statscache.producer.frequency': 'often',

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/statscache/statscache/consumer/fedmsg"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -76,7 +78,7 @@ func TestLoad_Defaults(t *testing.T) {
 		ConsumerEnabled: true, Topics: []string{""}, MaxMessageBytes: 1 << 20, JournalMaxBytes: 1 << 30,
 		CommitInterval: 100 * time.Millisecond,
 		PluginsPath:    []string{data + "/plugins", "/usr/lib/statscache/plugins"}, PluginsDisabled: []string{},
-		PluginsConfig: map[string]json.RawMessage{}, Rules: []Rule{},
+		PluginsConfig: map[string]json.RawMessage{}, Rules: []fedmsg.Rule{},
 		Retention: map[time.Duration]time.Duration{
 			time.Second: 7 * day, 5 * time.Second: 30 * day, 15 * time.Second: 30 * day, time.Minute: 365 * day,
 		},
@@ -190,7 +192,7 @@ func TestLoad_Environment(t *testing.T) {
 		"STATSCACHE_CONSUMER_MAX_MESSAGE_BYTES=2048", "STATSCACHE_CONSUMER_EPOCH=2018-04-26",
 		`STATSCACHE_RETENTION={"1s": "1d", "60": null, "1h": "4w"}`, "STATSCACHE_ARCHIVE_RETENTION=none",
 		`STATSCACHE_PLUGINS_CONFIG={"p": {"n": 1, "f": 1.5, "s": "x"}}`, "STATSCACHE_COMMIT_INTERVAL=2s",
-		`STATSCACHE_RULES=[{"topic": "org.a", "users": "msg.user", "agent": ["x", "y"]}]`,
+		`STATSCACHE_RULES=[{"topic": "org.a", "users": "/msg/user", "agent": ["/msg/x", "nvr /msg/y"]}]`,
 		"STATSCACHE_STORE_URL=crate://u:geheim@h1:5432,h2:5433/doc?sslmode=disable",
 	}
 	c := s.load()
@@ -211,7 +213,7 @@ func TestLoad_Environment(t *testing.T) {
 	if got := string(c.PluginsConfig["p"]); got != `{"f":1.5,"n":1,"s":"x"}` {
 		t.Errorf("plugin configuration %s", got)
 	}
-	if len(c.Rules) != 1 || c.Rules[0].Topic != "org.a" || !reflect.DeepEqual(c.Rules[0].Agent, []string{"x", "y"}) {
+	if len(c.Rules) != 1 || c.Rules[0].Topic != "org.a" || !reflect.DeepEqual(c.Rules[0].Agent, []string{"/msg/x", "nvr /msg/y"}) {
 		t.Errorf("rules %+v", c.Rules)
 	}
 	if c.Store.Kind != "crate" || !strings.Contains(c.Store.URL, "geheim") {

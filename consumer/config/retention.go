@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/statscache/statscache/consumer/fedmsg"
 )
 
 // retention resolves statscache.retention: the defaults, with what the
@@ -72,9 +74,9 @@ func (m orderedDurations) MarshalJSON() ([]byte, error) {
 	return []byte("{" + strings.Join(parts, ",") + "}"), nil
 }
 
-// rules resolves statscache.rules; what the rules mean is not looked at here.
+// rules resolves statscache.rules.
 func (r *reader) rules() {
-	r.cfg.Rules = setting(r, "statscache.rules", []Rule{}, func(g given) ([]Rule, error) {
+	r.cfg.Rules = setting(r, "statscache.rules", []fedmsg.Rule{}, func(g given) ([]fedmsg.Rule, error) {
 		g, err := g.structured("list")
 		if err != nil {
 			return nil, err
@@ -83,18 +85,21 @@ func (r *reader) rules() {
 		if !ok {
 			return nil, g.wrong("must be a list of dicts, not %s", describe(g.value))
 		}
-		out := make([]Rule, len(list))
+		out := make([]fedmsg.Rule, len(list))
 		for i, v := range list {
 			if out[i], err = rule(g, i+1, v); err != nil {
 				return nil, err
 			}
 		}
+		if _, err := fedmsg.CompileRules(out...); err != nil {
+			return nil, err
+		}
 		return out, nil
 	})
 }
 
-func rule(g given, number int, v any) (Rule, error) {
-	out := Rule{Origin: g.origin}
+func rule(g given, number int, v any) (fedmsg.Rule, error) {
+	out := fedmsg.Rule{Origin: fmt.Sprintf("%s: %s, rule %d", g.origin, g.key, number)}
 	d, ok := v.(map[string]any)
 	if !ok {
 		return out, g.wrong("must be a list of dicts, but rule %d is %s", number, describe(v))

@@ -117,9 +117,6 @@ func (r *reader) unbuilt() {
 	if c.CatchUp {
 		r.warn("statscache.consumer.catch_up has no effect yet: history comes in with `statscache import`")
 	}
-	if len(c.Rules) > 0 {
-		r.warn("statscache.rules has no effect yet: users and packages come from a message's headers")
-	}
 	if c.DatagrepperEndpoint != "" {
 		r.warn("statscache.datagrepper.endpoint has no effect yet: history comes in with `statscache import`")
 	}

@@ -72,7 +72,11 @@ func (s *Scanner) byRules(body []byte, ev *block.Event) {
 }
 
 // SetRules puts rules in force for the messages that are scanned from now on; nil leaves it to the headers.
-func (s *Scanner) SetRules(r *Rules) { s.rules, s.ready = r, programs{} }
+func (s *Scanner) SetRules(r *Rules) {
+	if s.rules != r {
+		s.rules, s.ready = r, programs{}
+	}
+}
 
 // maxTopics bounds the topics whose program is kept ready. Fedora has used 28,000; few of them in a week.
 const maxTopics = 4096

@@ -101,7 +101,7 @@ func shipped(t testing.TB) *Rules {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err := CompileRules(list)
+	rules, err := CompileRules(list...)
 	if err != nil {
 		t.Fatal(err)
 	}

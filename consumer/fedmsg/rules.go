@@ -13,9 +13,12 @@ import (
 // for any number of parts, none included. Of a part that is nil the rule says nothing, and the next rule whose pattern
 // matches is asked; of one that is empty it says that there are no such names.
 type Rule struct {
-	Topic                  string
-	Users, Packages, Agent []string // sources: transforms and a path, such as "nvr /msg/build"
-	Origin                 string   // where the rule stands: file and line
+	Topic string `json:"topic"`
+	// Sources: transforms and a path, such as "nvr /msg/build".
+	Users    []string `json:"users,omitzero"`
+	Packages []string `json:"packages,omitzero"`
+	Agent    []string `json:"agent,omitzero"`
+	Origin   string   `json:"-"` // where the rule stands: file and line
 }
 
 // The bounds of a set of rules and of what it finds.
@@ -55,7 +58,7 @@ type compiledRule struct {
 
 // CompileRules makes rules ready for use: of those whose pattern matches a topic, the first that says something of a
 // part counts. The error names every rule that is wrong, with its origin.
-func CompileRules(rules []Rule) (*Rules, error) {
+func CompileRules(rules ...Rule) (*Rules, error) {
 	if len(rules) > maxRules {
 		return nil, fmt.Errorf("%d rules; allowed are %d", len(rules), maxRules)
 	}
