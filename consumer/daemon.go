@@ -237,11 +237,18 @@ func (d *Daemon) countOwned(ctx context.Context) error {
 
 // Start sets archive, plugins and, where listen is true, the sources going.
 func (d *Daemon) Start(ctx context.Context, listen bool) error {
-	if err := d.startUpkeep(ctx); err != nil {
-		return err
+	kept := make(chan struct{}) // closed when retention has been applied once
+	if !listen {
+		if err := d.firstUpkeep(ctx); err != nil {
+			return err
+		}
+		close(kept)
 	}
-	d.background("plugins", d.host.Run)
-	d.background("archive", d.archiver.run)
+	d.startUpkeep(kept, listen)
+	// What retention removes may be much after a long pause. Sockets and readers don't wait for it; archive and plugins
+	// do, so that nothing old is written again that it is about to remove.
+	d.background("plugins", after(kept, d.host.Run))
+	d.background("archive", after(kept, d.archiver.run))
 	d.onStop("archive what the inbox holds", d.drain)
 	d.background("decode", func(ctx context.Context) error { d.ingest.run(ctx); return nil })
 	if listen {

@@ -58,12 +58,23 @@ func (s keptStore) Register(ctx context.Context, p store.Plugin) (store.Generati
 	return g, nil
 }
 
-// startUpkeep applies retention now and from then on.
-func (d *Daemon) startUpkeep(ctx context.Context) error {
+// firstUpkeep applies retention where the store can be reached; else the next one does.
+func (d *Daemon) firstUpkeep(ctx context.Context) error {
 	if err := d.upkeep(ctx); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return err
 	}
+	return nil
+}
+
+// startUpkeep applies retention again and again, with now also at once; kept is closed then.
+func (d *Daemon) startUpkeep(kept chan<- struct{}, now bool) {
 	d.background("retention", func(ctx context.Context) error {
+		if now {
+			if err := d.firstUpkeep(ctx); err != nil {
+				return err
+			}
+			close(kept)
+		}
 		tick := time.NewTicker(upkeepEvery)
 		defer tick.Stop()
 		for {
@@ -78,7 +89,18 @@ func (d *Daemon) startUpkeep(ctx context.Context) error {
 			}
 		}
 	})
-	return nil
+}
+
+// after gives run for when a channel is closed.
+func after(done <-chan struct{}, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-done:
+			return run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // upkeep removes what is past its retention. Horizons are recorded by the store before anything is removed.

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -42,5 +43,58 @@ func TestHorizons_ShorterWishOfAPluginWinsOverTheDefaultNotOverTheFile(t *testin
 				t.Fatalf("got %v, want one before %d", got, want)
 			}
 		})
+	}
+}
+
+// slowRetention is a store in which removing takes until it is let go.
+type slowRetention struct {
+	store.Store
+	asked, let chan struct{}
+}
+
+func (s slowRetention) ExpireCounters(ctx context.Context, h []store.Horizon) (int64, error) {
+	close(s.asked)
+	select {
+	case <-s.let:
+		return s.Store.ExpireCounters(ctx, h)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// TestStart_DoesNotWaitForRetention: after a long pause there may be much to remove; until then sockets are read into the
+// inbox, and nothing is archived.
+func TestStart_DoesNotWaitForRetention(t *testing.T) {
+	d, err := Open(t.Context(), Options{Config: testConfig(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	slow := slowRetention{d.store, make(chan struct{}), make(chan struct{})}
+	d.store = slow
+	if err := d.Start(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	<-slow.asked
+	message := [][]byte{[]byte("org.x.dev.a.b"), []byte(`{"topic":"org.x.dev.a.b","timestamp":1524739200,"msg_id":"1"}`)}
+	if err := d.ingest.Deliver(t.Context(), "main", [][][]byte{message}); err != nil {
+		t.Fatal(err)
+	}
+	last, err := d.ingest.flush(t.Context())
+	if err != nil || last != 1 {
+		t.Fatalf("the inbox reaches to %d, %v", last, err)
+	}
+	if n := d.feed.archivedTo(); n != 0 {
+		t.Errorf("archived to %d before retention was applied", n)
+	}
+	close(slow.let)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := d.waitArchived(ctx, 1); err != nil {
+		t.Error(err)
 	}
 }

@@ -154,13 +154,15 @@ func dropCaches(b *testing.B, folder string) {
 
 // BenchmarkStart_AfterACrash starts a daemon whose last life was killed with 1 GiB in the inbox and ten million events
 // archived: first as the build left it, with the files in the kernel's memory; then killed while it archives the
-// inbox, which leaves a log of the database to recover; then with nothing in memory. STATSCACHE_BENCH_STATE names a
+// inbox, which leaves a log of the database to recover; then with nothing in memory; then with much to remove by
+// retention. STATSCACHE_BENCH_STATE names a
 // folder to keep the state in for the next run.
 func BenchmarkStart_AfterACrash(b *testing.B) {
 	x := bigState{archived: 10_000_000, inbox: 1 << 30}
 	for range b.N {
 		bus := newBus(b, 100_000, 400)
-		s := newSite(b, map[string]string{"endpoints": endpoints(map[string][]int{"bus": {bus.port}}), "statscache.retention": "{}"})
+		settings := map[string]string{"endpoints": endpoints(map[string][]int{"bus": {bus.port}}), "statscache.retention": "{}"}
+		s := newSite(b, settings)
 		kept := os.Getenv("STATSCACHE_BENCH_STATE")
 		if kept != "" {
 			s.data = kept
@@ -174,9 +176,13 @@ func BenchmarkStart_AfterACrash(b *testing.B) {
 				b.Fatalf("%v: %s", err, out)
 			}
 		}
-		for _, name := range []string{"warm", "killed", "cold"} {
-			if name == "cold" {
+		for _, name := range []string{"warm", "killed", "cold", "expiring"} {
+			switch name {
+			case "cold":
 				dropCaches(b, s.data)
+			case "expiring":
+				settings["statscache.retention"], settings["statscache.archive.retention"] = `{"1m": "1d", "5m": "1d", "1h": "1d"}`, `"90d"`
+				s.configure(settings)
 			}
 			measureStart(b, s, bus, name)
 		}
