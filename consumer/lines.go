@@ -4,16 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"sync"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/statscache/statscache/consumer/control"
 )
@@ -111,48 +106,6 @@ func openFiles(paths []string, stdin io.Reader) (next control.NextFile, done fun
 		paths = paths[1:]
 		return open.name, open, nil
 	}, done
-}
-
-// textFile is a file of lines as they are to be read.
-type textFile struct {
-	io.Reader
-	name    string
-	closers []io.Closer
-}
-
-// openFile opens a file of lines: plain, .gz or .zst, "-" for in.
-func openFile(path string, in io.Reader) (*textFile, error) {
-	f := &textFile{Reader: in, name: "stdin"}
-	if path != "-" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", path, unwrapPath(err))
-		}
-		f.name, f.Reader, f.closers = path, file, append(f.closers, file)
-	}
-	switch {
-	case strings.HasSuffix(path, ".gz"):
-		z, err := gzip.NewReader(f.Reader)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), f.close())
-		}
-		f.closers, f.Reader = append(f.closers, z), z
-	case strings.HasSuffix(path, ".zst"):
-		z, err := zstd.NewReader(f.Reader, zstd.WithDecoderMaxMemory(256<<20), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), f.close())
-		}
-		f.closers, f.Reader = append(f.closers, z.IOReadCloser()), z
-	}
-	return f, nil
-}
-
-func (f *textFile) close() error {
-	var errs []error
-	for i := len(f.closers) - 1; i >= 0; i-- {
-		errs = append(errs, f.closers[i].Close())
-	}
-	return errors.Join(errs...)
 }
 
 // batch reads some lines. What stands before an error is whole and is given with it; a last line that an error tore is

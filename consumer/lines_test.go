@@ -76,7 +76,8 @@ func TestLines_CompressedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{"a.jsonl": text, "a.jsonl.gz": gz.Bytes(), "a.jsonl.zst": z.EncodeAll(text, nil)} {
+	for name, data := range map[string][]byte{"a.jsonl": text, "a.jsonl.gz": gz.Bytes(), "a.jsonl.zst": z.EncodeAll(text, nil),
+		"packed.jsonl": gz.Bytes(), "packed.txt": z.EncodeAll(text, nil), "plain.gz": text} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)

@@ -57,6 +57,9 @@ func runDemo(cmd *cobra.Command, g *globals, f demoFlags, history time.Duration)
 		return fmt.Errorf("make a folder for the demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if g.dataDir == "" {
+		fmt.Fprintf(out, "Everything is kept in %s and removed at the end.\n", dir)
+	}
 	generator := demo.New(f.seed)
 	bus, err := demo.NewBus(generator, f.rate)
 	if err != nil {

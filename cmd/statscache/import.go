@@ -23,6 +23,10 @@ func newImport(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE...",
 		Short: "Bring in JSON lines of envelopes (- for stdin; .gz and .zst too)",
+		Long: `import brings in files of JSON lines, one envelope a line, through the ordinary path: what is known already is not
+counted twice. Files may be compressed by gzip or zstd. Beside a running daemon the daemon takes them in.
+
+Lines that are no envelopes are passed over, named and counted; exit status 1 says that there were some.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{errors.New("import needs a file to read, or - for stdin (see `statscache import --help`)")}
@@ -58,7 +62,13 @@ func runImport(cmd *cobra.Command, g *globals, files []string, noWait bool) erro
 	if err != nil {
 		return err
 	}
-	return printImport(cmd.OutOrStdout(), sum, time.Since(began), g.json)
+	if err := printImport(cmd.OutOrStdout(), sum, time.Since(began), g.json); err != nil {
+		return err
+	}
+	if len(sum.Rejected) > 0 {
+		return errSaid
+	}
+	return nil
 }
 
 func tellBadLines(w io.Writer) func(file string, line int, reason, detail string) {

@@ -68,6 +68,12 @@ func TestControl_BadLinesAreNamedAsWithoutADaemon(t *testing.T) {
 	if alone != beside {
 		t.Errorf("beside a daemon\n%+v\nwithout one\n%+v", beside, alone)
 	}
+	if alone.code != 1 {
+		t.Errorf("exit status %d with refused lines, want 1", alone.code)
+	}
+	if info, err := os.Stat(s.database()); err != nil || info.Mode().Perm()&^0o640 != 0 {
+		t.Errorf("the database is %v (%v): others may read it", info.Mode(), err)
+	}
 	if want := fmt.Sprintf("%s:1: refused (", file); !strings.HasPrefix(beside.stderr, want) {
 		t.Errorf("stderr begins with %.200q, want %q", beside.stderr, want)
 	}

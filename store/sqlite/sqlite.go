@@ -109,6 +109,12 @@ func (d *DB) openMain(ctx context.Context) (*conn, error) {
 			return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 		}
 	}
+	if !d.o.ReadOnly {
+		// SQLite would make it readable by everybody. The files beside it get the rights of this one.
+		if f, err := os.OpenFile(d.o.Path, os.O_CREATE|os.O_EXCL, 0o640); err == nil { // else SQLite says what is wrong, if anything
+			_ = f.Close() // nothing was written
+		}
+	}
 	c, err := openConn(d.o.Path, d.o.ReadOnly, d.o.CacheBytes/2)
 	if err != nil {
 		return nil, explain(ctx, err)
