@@ -46,7 +46,12 @@ func (s *Scanner) about(body []byte, ev *block.Event) Reason {
 // byRules sets what no header says. Names that can be none (too long, with blanks) are left out: a rule that matches
 // a malformed message is no reason to refuse it.
 func (s *Scanner) byRules(body []byte, ev *block.Event) {
-	p := s.ready.of(s.rules, ev.Topic)
+	named := len(ev.Users) > 0 || len(ev.Packages) > 0
+	ready := &s.ready
+	if named {
+		ready = &s.agentOnly
+	}
+	p := ready.of(s.rules, ev.Topic, named)
 	f, x := &s.pass.found, &s.matched
 	x.b, x.active, x.matches, x.seen, x.scratch = body, x.active[:0], x.matches[:0], [parts]uint64{}, s.scratch
 	if p.msg != nil && !f.msg.missing() {
@@ -61,7 +66,7 @@ func (s *Scanner) byRules(body []byte, ev *block.Event) {
 	for _, id := range p.topic {
 		x.match(id, ev.Topic, false)
 	}
-	if len(ev.Users) == 0 && len(ev.Packages) == 0 {
+	if !named {
 		ev.Users = distinct(x.names(ev.Users, p, users, nil, maxMatches))
 		ev.Packages = distinct(x.names(ev.Packages, p, packages, nil, maxMatches))
 	}
@@ -74,7 +79,7 @@ func (s *Scanner) byRules(body []byte, ev *block.Event) {
 // SetRules puts rules in force for the messages that are scanned from now on; nil leaves it to the headers.
 func (s *Scanner) SetRules(r *Rules) {
 	if s.rules != r {
-		s.rules, s.ready = r, programs{}
+		s.rules, s.ready, s.agentOnly = r, programs{}, programs{}
 	}
 }
 
@@ -87,7 +92,7 @@ type programs struct {
 	byChoice map[choice]*program // most topics of a service share theirs
 }
 
-func (c *programs) of(r *Rules, topic []byte) *program {
+func (c *programs) of(r *Rules, topic []byte, agentOnly bool) *program {
 	if p := c.byTopic[string(topic)]; p != nil {
 		return p
 	}
@@ -96,6 +101,9 @@ func (c *programs) of(r *Rules, topic []byte) *program {
 	}
 	name := string(topic)
 	chosen := r.choose(name)
+	if agentOnly {
+		chosen[users], chosen[packages] = -1, -1
+	}
 	p := c.byChoice[chosen]
 	if p == nil {
 		p = newProgram(r, chosen)

@@ -219,6 +219,15 @@ func (x *extraction) enter(n *node, key []byte) {
 		return
 	}
 	for i := range n.members {
+		if n.members[i].key == string(key) {
+			x.active = append(x.active, n.members[i].to)
+			return
+		}
+	}
+	if bytes.IndexByte(key, '\\') < 0 {
+		return
+	}
+	for i := range n.members {
 		if x.is(key, n.members[i].key) {
 			x.active = append(x.active, n.members[i].to)
 			return
@@ -328,5 +337,10 @@ func (x *extraction) transformed(dst [][]byte, s []byte, ts []transform) [][]byt
 
 // isName says whether a text can be the name of a user or package at all: no blanks, no control characters, not empty.
 func isName(s []byte) bool {
-	return len(s) > 0 && len(s) <= MaxNameBytes && bytes.IndexFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7F }) < 0
+	for _, c := range s {
+		if c <= ' ' || c == 0x7F {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= MaxNameBytes
 }

@@ -52,16 +52,17 @@ type Limits struct {
 
 // Scanner reads messages one after the other. It is for one goroutine; its buffers are reused from message to message.
 type Scanner struct {
-	limits  Limits
-	pass    pass
-	scratch []byte // texts whose escapes were undone
-	canon   canon
-	rules   *Rules // nil: only headers say who and what
-	ready   programs
-	matched extraction
-	agents  [][]byte
-	id      [len(hashedIDPrefix) + hashedIDDigits]byte
-	detail  string
+	limits    Limits
+	pass      pass
+	scratch   []byte // texts whose escapes were undone
+	canon     canon
+	rules     *Rules // nil: only headers say who and what
+	ready     programs
+	agentOnly programs // for messages whose headers name users or packages
+	matched   extraction
+	agents    [][]byte
+	id        [len(hashedIDPrefix) + hashedIDDigits]byte
+	detail    string
 }
 
 // NewScanner makes a scanner.
