@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 func FuzzQuery(f *testing.F) {
@@ -79,4 +80,38 @@ func checkAnswer(t *testing.T, w *httptest.ResponseRecorder) {
 			t.Fatalf("not a call: %s", body)
 		}
 	}
+}
+
+// FuzzExplainQuery: whatever is asked to be explained, it is refused, or within what the explanation is told to expect.
+func FuzzExplainQuery(f *testing.F) {
+	for _, q := range []string{
+		"time=1524739200&filter=topic:a&filter=topic:b&filter=user:c", "time=2018-04-26T00:00:00Z&step=1m&limit=5", "time=now&end=1", "",
+		"time=1524739200&step=0s", "time=1e300", "time=9999999999999", "time=1&time=2", "time=1&filter=", "time=1&filter=:", "time=1&nonsense=1",
+		"time=1&limit=-1", "time=1&step=9223372036854775807s", "time=-1d&step=1.5h",
+	} {
+		f.Add(q)
+	}
+	now := time.Date(2018, 4, 26, 12, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, query string) {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		q, err := parseExplain("volume", values, now)
+		if err != nil {
+			return
+		}
+		n := 0
+		for dimension, list := range q.Filter {
+			if n += len(list); dimension == "" || len(list) == 0 {
+				t.Fatalf("filter %q", q.Filter)
+			}
+		}
+		if q.Time.IsZero() || q.Step < 0 || q.Events < 0 || q.Events > MaxExplained || n > maxFilterValues {
+			t.Fatalf("%+v", q)
+		}
+		if _, err := json.Marshal(q); err != nil {
+			t.Fatalf("%+v: %v", q, err)
+		}
+	})
 }

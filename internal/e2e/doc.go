@@ -2,5 +2,5 @@
 //
 // Everything is in test files. The expected rows come from an independent oracle (testdata/golden), never from
 // statscache itself. The ordinary suite takes a few minutes; STATSCACHE_LONG=1 adds the long crash and chaos suites
-// (`make e2e`), STATSCACHE_SOAK=1h the soak test (`make soak`); the benchmarks are `make bench`.
+// (`make e2e`), STATSCACHE_SOAK=30m the soak tests (`make soak`); the benchmarks are `make bench`.
 package e2e
