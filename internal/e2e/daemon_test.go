@@ -67,8 +67,14 @@ func (s *site) launch(args ...string) *daemon {
 
 func (s *site) launchExactly(args ...string) *daemon {
 	s.t.Helper()
+	return s.launchProgram(binary(s.t), args...)
+}
+
+// launchProgram is launchExactly for a program that runs statscache.
+func (s *site) launchProgram(program string, args ...string) *daemon {
+	s.t.Helper()
 	d := &daemon{site: s, args: args, stdout: &output{}, stderr: &output{}, exited: make(chan struct{})}
-	d.cmd = exec.Command(binary(s.t), args...)
+	d.cmd = exec.Command(program, args...)
 	d.cmd.Env = append(os.Environ(), s.env()...)
 	d.cmd.Stdout, d.cmd.Stderr = d.stdout, d.stderr
 	d.cmd.WaitDelay = 5 * time.Second
