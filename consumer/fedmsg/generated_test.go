@@ -67,7 +67,7 @@ func split(s string) []string {
 }
 
 func TestShippedRules_GeneratedEvents(t *testing.T) {
-	events, about := generated(t, "40000", "1")
+	events, about := generated(t, "20000", "1")
 	s := NewScanner(Limits{})
 	s.SetRules(shipped(t))
 	var users, packages score
