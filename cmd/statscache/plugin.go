@@ -17,7 +17,10 @@ import (
 	"github.com/statscache/statscache/consumer/config"
 	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/plugins"
+	"github.com/statscache/statscache/plugins/activity"
 	"github.com/statscache/statscache/plugins/host"
+	"github.com/statscache/statscache/plugins/pagure"
+	"github.com/statscache/statscache/plugins/releng"
 	"github.com/statscache/statscache/plugins/volume"
 )
 
@@ -26,7 +29,12 @@ const servePluginCommand = "serve-bundled-plugin"
 
 // bundledPlugins are the plugins that come with the program, by id.
 func bundledPlugins() map[string]func() plugins.Plugin {
-	return map[string]func() plugins.Plugin{volume.ID: volume.Plugin}
+	return map[string]func() plugins.Plugin{
+		activity.ID: activity.Plugin,
+		pagure.ID:   pagure.Plugin,
+		releng.ID:   releng.Plugin,
+		volume.ID:   volume.Plugin,
+	}
 }
 
 // bundled tells the host how to start them: out of process like all plugins, as this same program.
@@ -66,7 +74,8 @@ func newPlugin(g *globals) *cobra.Command {
 	}
 	cmd.AddCommand(newPluginVerb(g, control.Enable, "Start a disabled plugin again: it goes on where it stopped"),
 		newPluginVerb(g, control.Disable, "Stop a plugin, for later starts too; its numbers stay"),
-		newPluginVerb(g, control.Restart, "Start a plugin's process anew; lifts a quarantine"))
+		newPluginVerb(g, control.Restart, "Start a plugin's process anew; lifts a quarantine"),
+		newPluginRequeue(g))
 	cmd.AddCommand(&cobra.Command{
 		Use:   "list",
 		Short: "List the plugins and how they are doing",
@@ -111,12 +120,7 @@ func newPluginVerb(g *globals, verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " ID",
 		Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usageError{fmt.Errorf("%s needs the id of one plugin (see `%s --help`)", cmd.CommandPath(), cmd.CommandPath())}
-			}
-			return nil
-		},
+		Args:  onePlugin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := g.load(nil)
 			if err != nil {

@@ -119,8 +119,8 @@ func TestExplain_EveryKindOfNumberHasItsEvents(t *testing.T) {
 		}
 	}
 	d.stop()
-	table := tables(t, s.database(), "count_*_60")[0]
-	execute(t, s.database(), "UPDATE "+table+" SET n = n + 1") // volume's own: it was registered first
+	table := volumeTables(t, s.database(), "count_*_60")[0]
+	execute(t, s.database(), "UPDATE "+table+" SET n = n + 1")
 	q := questions[0]
 	r := s.run("explain", q.metric, q.end, "--end", "--step", q.step)
 	if want := fmt.Sprintf("the number stored is %d, but the archived events add up to %d", q.want+1, q.want); r.code != 1 || !strings.Contains(r.stdout, want) {

@@ -25,6 +25,7 @@ type golden struct {
 	file     string            // JSON lines, gzipped
 	expected map[string]string // CSV by ident
 	events   int64             // without duplicates
+	latest   string            // the oracle's rows of release engineering, where there are some
 }
 
 // goldens are the streams under testdata/golden.

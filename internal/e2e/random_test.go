@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"cmp"
+	"encoding/json"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -58,8 +62,8 @@ func generate(t testing.TB, args ...string) golden {
 	}
 	run("gen_events.py", append(slices.Clone(args), "--out", g.file)...)
 	rows := filepath.Join(dir, "rows")
-	run("oracle.py", g.file, "--out", rows, "--dedupe", "--lateness", "86400", "--only", "volume-")
-	files, err := filepath.Glob(filepath.Join(rows, "volume-*.csv"))
+	run("oracle.py", g.file, "--out", rows, "--dedupe", "--lateness", "86400", "--only", "volume-,number-of-")
+	files, err := filepath.Glob(filepath.Join(rows, "*.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +77,8 @@ func generate(t testing.TB, args ...string) golden {
 			g.expected[ident] = string(text)
 		}
 	}
-	if len(g.expected) < 17 {
+	g.latest = filepath.Join(rows, "release-engineering-event-logs.json")
+	if len(g.expected) < 20 {
 		t.Fatalf("the oracle gave rows of only %q", slices.Sorted(maps.Keys(g.expected)))
 	}
 	g.count(t)
@@ -103,9 +108,65 @@ func TestImport_RandomStreamsEqualTheOracles(t *testing.T) {
 			d := s.start()
 			d.waitCaughtUp(time.Minute)
 			g.check(t, d, 10_000)
+			g.checkLatest(t, d)
 			d.stop()
 			s.verifyClean()
 		})
+	}
+}
+
+// checkLatest compares the rows of release engineering with the oracle's.
+func (g golden) checkLatest(t *testing.T, d *daemon) {
+	t.Helper()
+	type state struct {
+		Timestamp            float64
+		Category, Constraint string
+		Message              any
+	}
+	read := func(raw []byte) (s state) {
+		t.Helper()
+		var x struct {
+			Timestamp  float64 `json:"timestamp"`
+			Category   string  `json:"category"`
+			Constraint string  `json:"category_constraint"`
+			Message    any     `json:"message"`
+		}
+		if err := json.Unmarshal(raw, &x); err != nil {
+			t.Fatalf("%v: %s", err, raw)
+		}
+		if text, ok := x.Message.(string); ok { // ours, as the original's, is text inside
+			if err := json.Unmarshal([]byte(text), &x.Message); err != nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+		}
+		return state{math.Floor(x.Timestamp), x.Category, x.Constraint, x.Message}
+	}
+	text, err := os.ReadFile(g.latest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want []state
+	for line := range strings.Lines(string(text)) {
+		want = append(want, read([]byte(line)))
+	}
+	var rows []json.RawMessage
+	code, _, body, err := fetch("http://" + d.api + "/api/release-engineering-event-logs?rows_per_page=10000&stop=" + farStop)
+	if err == nil && code == 200 {
+		err = json.Unmarshal([]byte(body), &rows)
+	}
+	if err != nil || code != 200 {
+		t.Fatalf("rows of release engineering: %d, %v: %.200s", code, err, body)
+	}
+	for _, r := range rows {
+		got = append(got, read(r))
+	}
+	for _, list := range [][]state{got, want} {
+		slices.SortFunc(list, func(a, b state) int {
+			return cmp.Or(cmp.Compare(a.Category, b.Category), cmp.Compare(a.Constraint, b.Constraint))
+		})
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("release engineering: %d rows\n%+v\nwant %d\n%+v", len(got), got, len(want), want)
 	}
 }
 

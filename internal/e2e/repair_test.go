@@ -19,7 +19,7 @@ func TestVerify_RepairMendsWhatDiffers(t *testing.T) {
 	if r := s.mustRun("verify", "--repair"); strings.Contains(r.stdout, "mended") || !strings.Contains(r.stdout, " 0 differences\n") {
 		t.Errorf("nothing to repair:\n%s", r.stdout)
 	}
-	counters := slices.DeleteFunc(tables(t, s.database(), "count_*"), func(table string) bool { return strings.HasSuffix(table, "_series") })
+	counters := slices.DeleteFunc(volumeTables(t, s.database(), "count_*"), func(table string) bool { return strings.HasSuffix(table, "_series") })
 	days := slices.DeleteFunc(slices.Clone(counters), func(table string) bool { return !strings.HasSuffix(table, "_86400") })
 	if len(counters) < 5 || len(days) < 2 {
 		t.Fatalf("tables %q", counters)
@@ -52,7 +52,7 @@ func TestRecount_CountsAnew(t *testing.T) {
 	g := goldens(t)[0]
 	s := newSite(t, nil)
 	s.mustRun("import", g.file)
-	for _, table := range tables(t, s.database(), "count_*") {
+	for _, table := range volumeTables(t, s.database(), "count_*") {
 		execute(t, s.database(), "UPDATE "+table+" SET n = n * 3 + 1")
 	}
 	if r := s.run("recount", "nothing"); r.code != 1 || !strings.Contains(r.stderr, "nothing") {
@@ -89,7 +89,7 @@ func TestRepair_BesideADaemonUnderLoad(t *testing.T) {
 	g := goldens(t)[0]
 	s.mustRun("import", g.file)
 	s.verifyClean()
-	counters := slices.DeleteFunc(tables(t, s.database(), "count_*"), func(table string) bool { return strings.HasSuffix(table, "_series") })
+	counters := slices.DeleteFunc(volumeTables(t, s.database(), "count_*"), func(table string) bool { return strings.HasSuffix(table, "_series") })
 	days := slices.DeleteFunc(slices.Clone(counters), func(table string) bool { return !strings.HasSuffix(table, "_86400") })
 	spoil := func() {
 		execute(t, s.database(),

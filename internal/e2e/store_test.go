@@ -33,15 +33,17 @@ func execute(t testing.TB, path string, queries ...string) {
 	}
 }
 
-// tables lists the names of tables that match a GLOB pattern and hold rows.
-func tables(t testing.TB, path, pattern string) []string {
+// volumeTables lists the names of tables that hold counts of the plugin volume and match a GLOB pattern, those of the
+// first metric first, without empty ones.
+func volumeTables(t testing.TB, path, pattern string) []string {
 	t.Helper()
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []string
-	err = sqlitex.ExecuteTransient(conn, "SELECT name FROM sqlite_schema WHERE type='table' AND name GLOB ? ORDER BY name", &sqlitex.ExecOptions{
+	err = sqlitex.ExecuteTransient(conn, "SELECT name FROM sqlite_schema WHERE type='table' AND name GLOB ? AND CAST(substr(name, 7) AS INTEGER) IN (SELECT no FROM metric WHERE plugin='volume') "+
+		"ORDER BY CAST(substr(name, 7) AS INTEGER), name", &sqlitex.ExecOptions{
 		Args:       []any{pattern},
 		ResultFunc: func(stmt *sqlite.Stmt) error { all = append(all, stmt.ColumnText(0)); return nil },
 	})

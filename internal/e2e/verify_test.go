@@ -14,7 +14,7 @@ func TestVerify_FindsAPlantedOffByOne(t *testing.T) {
 	s := newSite(t, nil)
 	s.mustRun("import", g.file)
 	s.verifyClean()
-	counters := tables(t, s.database(), "count_*")
+	counters := volumeTables(t, s.database(), "count_*")
 	if len(counters) < len(g.expected) {
 		t.Fatalf("only %d tables of counters for %d idents: %q", len(counters), len(g.expected), counters)
 	}

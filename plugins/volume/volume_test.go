@@ -6,7 +6,12 @@ import (
 	"time"
 
 	"github.com/statscache/statscache/plugins"
+	"github.com/statscache/statscache/plugins/plugintest"
 )
+
+func TestMain(m *testing.M) { plugintest.Main(m, Plugin()) }
+
+func TestCases(t *testing.T) { plugintest.Run(t, "testdata") }
 
 func TestPlugin_HasTheOriginalsIdentsAndIntervals(t *testing.T) {
 	fine := []time.Duration{time.Second, 5 * time.Second, time.Minute, time.Hour, 24 * time.Hour}
