@@ -272,6 +272,7 @@ func TestHostile_TenEndpointsBesideAGoodOne(t *testing.T) {
 	for name, h := range all {
 		// The shortest waits are for lost connections: between half a second and one.
 		most := int64(took.Seconds()*2.2) + 8
+		noteFault(t, "hostile connection: "+name, int(h.accepted.Load()))
 		t.Logf("  %-17s %d connections (at most %d)", name, h.accepted.Load(), most)
 		if n := h.accepted.Load(); n == 0 || n > most {
 			t.Errorf("%s was dialled %d times in %s, want 1 to %d", name, n, took, most)
@@ -290,6 +291,8 @@ func TestHostile_TenEndpointsBesideAGoodOne(t *testing.T) {
 		}
 		return err
 	})
+	noteResult(t, "beside 10 hostile endpoints for "+took.Round(time.Second).String(), fmt.Sprintf("all %d good events counted; grew by %d MB; afterwards %s, before %s",
+		good.sent, (largest-baseline)>>20, after, before))
 	t.Logf("  after they vanished: %s; among refusing ones: %s", after, before)
 	d.stop()
 	s.verifyClean()

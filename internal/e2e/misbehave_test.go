@@ -106,8 +106,11 @@ func TestMisbehaving_PluginsBesideVolume(t *testing.T) {
 	}
 	t.Logf("3 misbehaving plugins beside volume for %s at %d events/s: volume lagged by %d events at most (%.2f s) and counted all %d; the daemon took %d MB at most, a plugin %d MB",
 		during, rate, w.lag, float64(w.lag)/float64(rate), b.sent, w.daemon>>20, w.plugin>>20)
+	noteResult(t, fmt.Sprintf("volume beside a crasher, a hanger and a hoarder, %s at %d events/s", during, rate),
+		fmt.Sprintf("lag at most %.2f s, all %d counted; the daemon took %d MB at most", float64(w.lag)/float64(rate), b.sent, w.daemon>>20))
 	for _, id := range bad {
 		p := d.waitFailing(id)
+		noteFault(t, "plugin failed by itself: "+id, int(p.Restarts))
 		t.Logf("  %-8s %s after %d restarts, %d dead letters; states seen: %v; %s", id, p.State, p.Restarts, p.DeadLetters, slices.Sorted(maps.Keys(w.states[id])), p.Error)
 	}
 	if p := after["volume"]; p.State != "running" || p.Restarts != 0 || p.DeadLetters != 0 {

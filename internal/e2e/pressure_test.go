@@ -238,6 +238,8 @@ func TestPressure_InboxFull(t *testing.T) {
 	d.stillAlive()
 	lock.release()
 	recovery := b.recovered(d, 60*time.Second)
+	noteFault(t, "inbox full", 1)
+	noteResult(t, "recovery", recovery.Round(time.Millisecond).String())
 	t.Logf("the inbox full at %.2f MB: reading stopped at %.0f of %d messages, %d MB resident; recovered %s after; all %d rows as sent; readiness said %s",
 		held.journal/1e6, read, b.sent, resident>>20, recovery.Round(time.Millisecond), len(b.rows), held.reasons)
 	d.stop()
@@ -343,6 +345,8 @@ func TestPressure_DiskFull(t *testing.T) {
 			if tt.store && held.storeUp != 0 && tt.says == storeSays {
 				t.Errorf("store_up is %v", held.storeUp)
 			}
+			noteFault(t, fmt.Sprintf("disk %s full for %s", tt.name, full), 1)
+			noteResult(t, "recovery", recovery.Round(time.Millisecond).String())
 			t.Logf("the disk %s full for %s: %d events sent meanwhile; recovered %s after there was room; all %d rows as sent; readiness said %s",
 				tt.name, full, b.sent-sentBefore, recovery.Round(time.Millisecond), len(b.rows), held.reasons)
 			d.stop()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -125,7 +126,11 @@ func machineModel() string {
 }
 
 func machineMemory() string {
-	return machineField("/proc/meminfo", "MemTotal", "memory unknown")
+	text := machineField("/proc/meminfo", "MemTotal", "memory unknown")
+	if kib, err := strconv.ParseFloat(strings.TrimSuffix(text, " kB"), 64); err == nil {
+		return fmt.Sprintf("%.0f GiB", kib/(1<<20))
+	}
+	return text
 }
 
 // machineField finds "name : value" in a file of /proc.
