@@ -46,21 +46,27 @@ func binary(t testing.TB) string {
 			return
 		}
 		build.path = filepath.Join(build.dir, "statscache")
-		args := []string{"build", "-o", build.path}
-		if raced {
-			args = append(args, "-race")
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, "go", append(args, "github.com/statscache/statscache/cmd/statscache")...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			build.err = fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
-		}
+		build.err = buildBinary(build.path)
 	})
 	if build.err != nil {
 		t.Fatal(build.err)
 	}
 	return build.path
+}
+
+// buildBinary builds statscache with further flags of go build.
+func buildBinary(path string, flags ...string) error {
+	args := append([]string{"build", "-o", path}, flags...)
+	if raced {
+		args = append(args, "-race")
+	}
+	args = append(args, "github.com/statscache/statscache/cmd/statscache")
+	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // result is what a command left.
