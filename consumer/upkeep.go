@@ -60,10 +60,16 @@ func (s keptStore) Register(ctx context.Context, p store.Plugin) (store.Generati
 
 // firstUpkeep applies retention where the store can be reached; else the next one does.
 func (d *Daemon) firstUpkeep(ctx context.Context) error {
-	if err := d.upkeep(ctx); err != nil && !errors.Is(err, store.ErrUnavailable) {
-		return err
+	err := d.upkeep(ctx)
+	if errors.Is(err, store.ErrUnavailable) {
+		d.postponed(err)
+		return nil
 	}
-	return nil
+	return err
+}
+
+func (d *Daemon) postponed(err error) {
+	d.log.Error("retention could not be applied; it is tried again", "error", err, "after", upkeepEvery)
 }
 
 // startUpkeep applies retention again and again, with now also at once; kept is closed then.
@@ -85,7 +91,7 @@ func (d *Daemon) startUpkeep(kept chan<- struct{}, now bool) {
 			case <-d.retained:
 			}
 			if err := d.upkeep(ctx); err != nil && ctx.Err() == nil {
-				d.log.Error("retention could not be applied; it is tried again", "error", err, "after", upkeepEvery)
+				d.postponed(err)
 			}
 		}
 	})
