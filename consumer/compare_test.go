@@ -21,8 +21,8 @@ func compared(v *verifier, rows ...store.Row) (*comparison, *comparedTable) {
 	return c, t
 }
 
-func everything() *verifier {
-	return &verifier{asked: window{math.MinInt64, math.MaxInt64}, from: math.MinInt64, to: math.MaxInt64, horizons: store.Horizons{Archive: math.MinInt64}}
+func allTime() *verifier {
+	return &verifier{asked: everywhere(), from: math.MinInt64, to: math.MaxInt64, horizons: store.Horizons{Archive: math.MinInt64}}
 }
 
 func TestComparison_TellsEveryKindOfDifferenceOnce(t *testing.T) {
@@ -47,7 +47,7 @@ func TestComparison_TellsEveryKindOfDifferenceOnce(t *testing.T) {
 			[]store.Row{{Time: 60, Key: "b", N: 2}, {Time: 60, Key: "c", N: 3}}, []string{"stored 4, recomputed 5"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := everything()
+			v := allTime()
 			x, _ := compared(v, c.stored...)
 			for _, r := range c.maybe {
 				if err := x.maybeSink().Row("m", time.Minute, r.Time, r.Key, r.N); err != nil {
@@ -73,7 +73,7 @@ func TestComparison_TellsEveryKindOfDifferenceOnce(t *testing.T) {
 }
 
 func TestComparison_WhatRetentionRemovedMeanwhileIsNoDifference(t *testing.T) {
-	v := everything()
+	v := allTime()
 	x, _ := compared(v, store.Row{Time: 60, Key: "a", N: 9})
 	for _, start := range []int64{0, 60, 120} {
 		if err := x.sureSink().Row("m", time.Minute, start, "a", 5); err != nil {
@@ -88,7 +88,7 @@ func TestComparison_WhatRetentionRemovedMeanwhileIsNoDifference(t *testing.T) {
 }
 
 func TestComparison_LatestValues(t *testing.T) {
-	v := everything()
+	v := allTime()
 	m := store.ServedMetric{Metric: store.Metric{ID: "l", Kind: store.Latest, Dimensions: []store.Dimension{{Name: "k"}}}}
 	x := newLatestValues(v, []store.ServedMetric{m})
 	stored := map[latestKey]store.LatestRow{

@@ -68,7 +68,12 @@ func markDisabled(list []api.PluginStatus, c *config.Config) ([]api.PluginStatus
 	if err != nil {
 		return nil, err
 	}
+	programs, err := readPrograms(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	for i := range list {
+		list[i].Error = programs[list[i].ID].Doubt
 		if slices.Contains(c.PluginsDisabled, list[i].ID) || slices.Contains(off.Disabled, list[i].ID) {
 			list[i].State = string(host.Disabled)
 		}

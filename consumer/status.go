@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -66,7 +67,7 @@ func (d *Daemon) Plugins() []api.PluginStatus {
 	out := []api.PluginStatus{}
 	for _, p := range d.host.Plugins() {
 		out = append(out, api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(p.State), Builtin: p.Builtin,
-			Metrics: p.Metrics, Lag: p.Lag, Restarts: uint64(p.Restarts), DeadLetters: uint64(p.DeadLetters), Error: p.Error})
+			Metrics: p.Metrics, Lag: p.Lag, Restarts: uint64(p.Restarts), DeadLetters: uint64(p.DeadLetters), Error: cmp.Or(p.Error, d.changes.doubt(p.ID))})
 	}
 	return out
 }

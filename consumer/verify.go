@@ -118,9 +118,11 @@ func verifyHere(ctx context.Context, c *config.Config, o VerifyOptions) (report 
 	return v.report, err
 }
 
+func everywhere() window { return window{math.MinInt64, math.MaxInt64} }
+
 // asked is the window of a command; zero times stand for everything.
 func asked(from, to time.Time) window {
-	w := window{math.MinInt64, math.MaxInt64}
+	w := everywhere()
 	if !from.IsZero() {
 		w.from = from.Unix()
 	}

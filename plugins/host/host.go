@@ -73,6 +73,9 @@ type Options struct {
 	OnCommit func(took time.Duration, err error)
 	// Failpoint is for crash tests.
 	Failpoint failpoint.Hook
+	// OnReady, where given, hears of every plugin that is about to count: its program, what it says it is and the
+	// generation that it goes on with. It must not wait.
+	OnReady func(p Program, plugin store.Plugin, generation uint32)
 	// Now is the clock, time.Now by default. It dates states, dead letters and backlogs.
 	Now func() time.Time
 }

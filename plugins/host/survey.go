@@ -56,6 +56,9 @@ func (r *Runner) prepare(ctx context.Context, m *pb.Manifest) error {
 		return err
 	}
 	r.def, r.generation = def, generation
+	if r.host.OnReady != nil {
+		r.host.OnReady(r.program, def.plugin, generation)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.prepared, r.building = true, generations.Building != 0
