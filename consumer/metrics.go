@@ -108,8 +108,8 @@ func newLiveCollector(d *Daemon) *liveCollector {
 		"plugin_lag_events":                     {"Archived events that the plugin has not committed yet.", []string{"plugin"}},
 		"plugin_state":                          {"1 for the state that the plugin is in.", []string{"plugin", "state"}},
 		"plugin_restarts_total":                 {"Times that the plugin's process was started anew.", []string{"plugin"}},
-		"plugin_program_differs":                {"1 while the plugin's program counts otherwise than the one that made its older numbers.", []string{"plugin"}},
 		"plugin_dead_letters_total":             {"Events that the plugin could not take.", []string{"plugin"}},
+		"plugin_dead_letters":                   {"Dead letters there are: events that the plugin could not take and that were not requeued.", []string{"plugin"}},
 	} {
 		c.descs[name] = prometheus.NewDesc("statscache_"+name, def.help, def.labels, nil)
 	}
@@ -146,11 +146,22 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	send("journal_bytes", prometheus.GaugeValue, float64(s.Journal.Bytes))
 	send("journal_limit_bytes", prometheus.GaugeValue, float64(s.Journal.Limit))
+	givenUp := map[string]int{}
+	for _, p := range c.daemon.host.Plugins() {
+		givenUp[p.ID] += p.GivenUp
+	}
+	for id, n := range givenUp {
+		send("plugin_dead_letters_total", prometheus.CounterValue, float64(n), id)
+	}
+	seen := map[string]bool{}
 	for _, p := range s.Plugins {
+		if seen[p.ID] {
+			continue // a second program with the id: it is not run
+		}
+		seen[p.ID] = true
 		send("plugin_lag_events", prometheus.GaugeValue, float64(p.Lag), p.ID)
 		send("plugin_restarts_total", prometheus.CounterValue, float64(p.Restarts), p.ID)
-		send("plugin_program_differs", prometheus.GaugeValue, oneIf(c.daemon.changes.doubt(p.ID) != ""), p.ID)
-		send("plugin_dead_letters_total", prometheus.CounterValue, float64(p.DeadLetters), p.ID)
+		send("plugin_dead_letters", prometheus.GaugeValue, float64(p.DeadLetters), p.ID)
 		for _, state := range pluginStates() {
 			send("plugin_state", prometheus.GaugeValue, oneIf(p.State == state), p.ID, state)
 		}

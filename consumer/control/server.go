@@ -51,6 +51,9 @@ func Serve(path string, d Daemon, log *slog.Logger) (*Server, error) {
 	mux.HandleFunc("POST /import", s.importFiles)
 	mux.HandleFunc("GET /plugins", s.plugins)
 	mux.HandleFunc("POST /plugins/{id}/{verb}", s.command)
+	if r, ok := d.(Requeuer); ok {
+		mux.HandleFunc("POST /plugins/{id}/requeue", s.requeue(r))
+	}
 	if r, ok := d.(Replayer); ok {
 		mux.HandleFunc("POST /rejects/replay", s.replay(r))
 	}

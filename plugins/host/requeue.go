@@ -58,7 +58,7 @@ type requeue struct {
 // where given, is called from one goroutine and must not block. What was taken before an error, or the end of ctx, stays
 // taken.
 func (h *Host) Requeue(ctx context.Context, id string, progress func(done, total int)) (Requeued, error) {
-	r, err := h.find(id)
+	r, err := h.findKnown(ctx, id)
 	if err != nil {
 		return Requeued{}, err
 	}
@@ -81,6 +81,22 @@ func (h *Host) Requeue(ctx context.Context, id string, progress func(done, total
 		<-q.done
 	}
 	return q.result, q.err
+}
+
+// findKnown finds a plugin once those that are only starting have said who they are.
+func (h *Host) findKnown(ctx context.Context, id string) (*Runner, error) {
+	r, err := h.find(id)
+	if err == nil {
+		return r, nil
+	}
+	for _, x := range h.list() {
+		select {
+		case <-x.known:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return h.find(id)
 }
 
 // askRequeue leaves a requeue to the next life, and has it begin.

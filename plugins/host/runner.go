@@ -76,6 +76,7 @@ func (r *Runner) run(ctx context.Context) {
 	defer r.tell.Do(func() { close(r.known) })
 	if err := r.host.isOff(r.program.ID); err != nil {
 		r.enter(Disabled, err)
+		r.endRequeue(fmt.Errorf("plugin %s is %w: enable it first", r.id(), err))
 		return
 	}
 	if q := r.pending(); q != nil {

@@ -1,0 +1,46 @@
+package consumer
+
+import (
+	"context"
+
+	"github.com/statscache/statscache/consumer/control"
+	"github.com/statscache/statscache/plugins/host"
+	"github.com/statscache/statscache/store"
+)
+
+// RequeueSummary is what became of a plugin's dead letters that were given to it again.
+type RequeueSummary = control.RequeueSummary
+
+// RequeuePlugin gives a plugin's dead letters to it again, beside a running daemon or without one, with the same result
+// and the same progress. See host.Host.Requeue.
+func RequeuePlugin(ctx context.Context, o Options, id string, progress func(done, total int)) (sum RequeueSummary, err error) {
+	err = Work(ctx, o, func(ctx context.Context, d *Daemon) (err error) {
+		sum, err = d.RequeuePlugin(ctx, id, progress)
+		return err
+	}, func(ctx context.Context, c *control.Client) (err error) {
+		sum, err = c.RequeuePlugin(ctx, id, progress)
+		return err
+	})
+	return sum, err
+}
+
+// RequeuePlugin gives a plugin's dead letters to it again.
+func (d *Daemon) RequeuePlugin(ctx context.Context, id string, progress func(done, total int)) (RequeueSummary, error) {
+	r, err := d.host.Requeue(ctx, id, progress)
+	return RequeueSummary(r), err
+}
+
+// keptRequeuer is a keptStore whose engine can take dead letters back.
+type keptRequeuer struct {
+	keptStore
+	store.Requeuer
+}
+
+// hostStore is the store as the plugin host uses it.
+func (d *Daemon) hostStore() host.Store {
+	k := keptStore{d.store, d}
+	if q, ok := d.store.(store.Requeuer); ok {
+		return keptRequeuer{k, q}
+	}
+	return k
+}
