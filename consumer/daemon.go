@@ -67,6 +67,7 @@ type Daemon struct {
 	archiver *archiver
 	feed     *feed
 	host     *host.Host
+	changes  *changes
 	source   *zmq.Source // nil where nothing listens
 	rate     rateMeter
 
@@ -161,10 +162,12 @@ func (d *Daemon) openHost(o Options) error {
 	if err != nil {
 		return err
 	}
+	d.changes = newChanges(c.DataDir, d.log, d.checkSample)
 	d.host, err = host.New(host.Options{
 		Programs: append(slices.Clone(o.Bundled), found...), Store: d.hostStore(), Feed: d.feed, RunDir: filepath.Join(c.DataDir, "run"),
 		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Off: off.Disabled, Folders: c.PluginsPath,
 		Limits: host.Limits{CommitInterval: c.CommitInterval, Stop: lastCommits}, Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint,
+		OnReady: d.changes.saw,
 		OnCommit: func(took time.Duration, err error) {
 			if err == nil {
 				d.metrics.commitSeconds.Observe(took.Seconds())
@@ -247,6 +250,7 @@ func (d *Daemon) Start(ctx context.Context, listen bool) error {
 	d.startUpkeep(kept, listen)
 	// What retention removes may be much after a long pause. Sockets and readers don't wait for it; archive and plugins
 	// do, so that nothing old is written again that it is about to remove.
+	d.background("changed programs", d.changes.run)
 	d.background("plugins", after(kept, d.host.Run))
 	d.background("archive", after(kept, d.archiver.run))
 	d.onStop("archive what the inbox holds", d.drain)

@@ -108,6 +108,7 @@ func newLiveCollector(d *Daemon) *liveCollector {
 		"plugin_lag_events":                     {"Archived events that the plugin has not committed yet.", []string{"plugin"}},
 		"plugin_state":                          {"1 for the state that the plugin is in.", []string{"plugin", "state"}},
 		"plugin_restarts_total":                 {"Times that the plugin's process was started anew.", []string{"plugin"}},
+		"plugin_program_differs":                {"1 while the plugin's program counts otherwise than the one that made its older numbers.", []string{"plugin"}},
 		"plugin_dead_letters_total":             {"Events that the plugin could not take.", []string{"plugin"}},
 		"plugin_dead_letters":                   {"Dead letters there are: events that the plugin could not take and that were not requeued.", []string{"plugin"}},
 	} {
@@ -161,6 +162,7 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 		seen[p.ID] = true
 		send("plugin_lag_events", prometheus.GaugeValue, float64(p.Lag), p.ID)
 		send("plugin_restarts_total", prometheus.CounterValue, float64(p.Restarts), p.ID)
+		send("plugin_program_differs", prometheus.GaugeValue, oneIf(c.daemon.changes.doubt(p.ID) != ""), p.ID)
 		send("plugin_dead_letters", prometheus.GaugeValue, float64(p.DeadLetters), p.ID)
 		for _, state := range pluginStates() {
 			send("plugin_state", prometheus.GaugeValue, oneIf(p.State == state), p.ID, state)
