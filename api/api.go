@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,10 @@ type Store interface {
 	Latest(ctx context.Context, metric string) ([]store.LatestRow, error)
 	// Span gives the starts of the first and the last bucket of a metric at an interval.
 	Span(ctx context.Context, metric string, interval time.Duration) (first, last int64, ok bool, err error)
+	// Horizons says what retention has removed.
+	Horizons(ctx context.Context) (store.Horizons, error)
+	// Sums adds counts up.
+	store.Summer
 }
 
 // The defaults of Options.
@@ -86,6 +91,18 @@ type Server struct {
 	errors  *template.Template // the page of an error
 
 	complaints complaints
+	commits    commits
+}
+
+// commits remembers when the state of metrics was seen first.
+type commits struct {
+	mu   sync.Mutex
+	seen map[string]commit
+}
+
+type commit struct {
+	version uint64
+	at      time.Time
 }
 
 // New makes a Server. It fails on options that cannot be meant.

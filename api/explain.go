@@ -117,7 +117,7 @@ func parseExplain(metric string, values url.Values, now time.Time) (q ExplainQue
 		}
 		switch name {
 		case "time":
-			q.Time, err = parseMoment(list[0], now)
+			q.Time, err = parseMoment(list[0], now, time.UTC)
 		case "step":
 			q.Step, err = parseStep(list[0])
 		case "end":

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/csv"
@@ -29,6 +30,7 @@ type fakeStore struct {
 	metrics []store.ServedMetric
 	rows    map[string][]store.Row // by ident, ascending by (time, key)
 	latest  map[string][]store.LatestRow
+	gone    []store.Horizon
 	fail    error
 	gate    chan struct{} // when set, Rows waits for it
 
@@ -154,6 +156,81 @@ func (f *fakeStore) Span(_ context.Context, metric string, iv time.Duration) (in
 		return 0, 0, false, f.fail
 	}
 	return rows[0].Time, rows[len(rows)-1].Time, true, nil
+}
+
+func (f *fakeStore) Horizons(context.Context) (store.Horizons, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return store.Horizons{Counters: slices.Clone(f.gone)}, f.fail
+}
+
+// Sums adds up by looking at every row.
+func (f *fakeStore) Sums(_ context.Context, q store.SumQuery) ([]store.Sum, error) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return nil, f.fail
+	}
+	i := slices.IndexFunc(f.metrics, func(m store.ServedMetric) bool { return m.ID == q.Metric })
+	iv := int64(q.Interval / time.Second)
+	if i < 0 || q.Step%iv != 0 || q.Origin%iv != 0 {
+		return nil, store.ErrUnknown
+	}
+	var out []store.Sum
+	at := map[string]int{}
+	for scanned, r := range f.rows[identOf(q.Metric, q.Interval)] {
+		if q.MaxScan > 0 && scanned >= q.MaxScan {
+			return nil, store.ErrTooCostly
+		}
+		values := store.SplitKey(r.Key, len(f.metrics[i].Dimensions))
+		if r.Time < q.From || r.Time >= q.To || f.behind(q, r.Time) || !matchesAll(q.Where, values) {
+			continue
+		}
+		sum := store.Sum{Time: q.From, N: r.N}
+		if q.Step > 0 {
+			sum.Time = q.Origin + floorDiv(r.Time-q.Origin, q.Step)*q.Step
+		}
+		for _, dim := range q.By {
+			sum.Values = append(sum.Values, values[dim])
+		}
+		key := strconv.FormatInt(sum.Time, 10) + "\x00" + store.JoinKey(sum.Values)
+		if i, ok := at[key]; ok {
+			out[i].N += r.N
+			continue
+		}
+		at[key] = len(out)
+		if out = append(out, sum); q.MaxSums > 0 && len(out) > q.MaxSums && q.Top == 0 {
+			return nil, store.ErrTooCostly
+		}
+	}
+	slices.SortFunc(out, func(a, b store.Sum) int {
+		if q.Top > 0 && a.N != b.N {
+			return cmp.Compare(b.N, a.N)
+		}
+		return cmp.Or(cmp.Compare(a.Time, b.Time), slices.Compare(a.Values, b.Values))
+	})
+	if q.Top > 0 {
+		out = out[:min(q.Top, len(out))]
+	}
+	return out, nil
+}
+
+func (f *fakeStore) behind(q store.SumQuery, t int64) bool {
+	return slices.ContainsFunc(f.gone, func(h store.Horizon) bool { return h.Metric == q.Metric && h.Interval == q.Interval && t < h.Before })
+}
+
+func matchesAll(where []store.Match, values []string) bool {
+	for _, w := range where {
+		in := slices.Contains(w.In, values[w.Dim])
+		if w.In == nil {
+			in = strings.HasPrefix(values[w.Dim], w.Prefix)
+		}
+		if in == w.Not {
+			return false
+		}
+	}
+	return true
 }
 
 const releng = "release-engineering-event-logs"

@@ -62,9 +62,9 @@ func parseStep(text string) (time.Duration, error) {
 	return total, nil
 }
 
-// parseMoment reads a time: RFC 3339, a date or a date and time (UTC), epoch seconds or milliseconds (from 1e11 on), now,
-// now-6h or -6h, and each of the last three cut to a unit: now/d.
-func parseMoment(text string, now time.Time) (time.Time, error) {
+// parseMoment reads a time: RFC 3339, a date or a date and time (of the zone), epoch seconds or milliseconds (from 1e11
+// on), now, now-6h or -6h, and each of the last three cut to a unit: now/d, midnight in the zone.
+func parseMoment(text string, now time.Time, loc *time.Location) (time.Time, error) {
 	bad := errors.New("must be a time such as 2018-04-26, 2018-04-26T12:00:00Z, 1524744000, now-6h or now/d")
 	if text == "" || len(text) > 64 {
 		return time.Time{}, bad
@@ -79,10 +79,13 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 		return time.UnixMicro(int64(f * 1e6)).UTC(), nil
 	}
 	if rest, ok := strings.CutPrefix(text, "now"); ok || text[0] == '-' {
-		return fromNow(rest, now, bad)
+		return fromNow(rest, now, loc, bad)
 	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04"} {
-		if t, err := time.Parse(layout, text); err == nil && t.Unix() >= minTime && t.Unix() <= maxTime {
+	if t, err := time.Parse(time.DateOnly, text); err == nil {
+		return time.Unix(dayStart(civilDay(t), loc), 0).UTC(), nil // a day may have no midnight
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04"} {
+		if t, err := time.ParseInLocation(layout, text, loc); err == nil && t.Unix() >= minTime && t.Unix() <= maxTime {
 			return t.UTC(), nil
 		}
 	}
@@ -90,7 +93,7 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 }
 
 // fromNow reads what follows now: nothing, -span, /unit, or both.
-func fromNow(rest string, now time.Time, bad error) (time.Time, error) {
+func fromNow(rest string, now time.Time, loc *time.Location, bad error) (time.Time, error) {
 	now = now.UTC()
 	back, unit, cutTo := strings.Cut(rest, "/")
 	if back != "" {
@@ -105,10 +108,16 @@ func fromNow(rest string, now time.Time, bad error) (time.Time, error) {
 	}
 	switch unit {
 	case "d":
-		return time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, time.UTC), nil
+		return time.Unix(pointStep{days: 1}.floor(now.Unix(), loc), 0).UTC(), nil
+	case "w":
+		return time.Unix(pointStep{days: 7}.floor(now.Unix(), loc), 0).UTC(), nil
+	case "mo":
+		return time.Unix(pointStep{months: 1}.floor(now.Unix(), loc), 0).UTC(), nil
+	case "y":
+		return time.Unix(pointStep{months: 12}.floor(now.Unix(), loc), 0).UTC(), nil
 	case "s", "m", "h":
 		d, _ := unitOf(unit) // one of these
-		return now.Truncate(d), nil
+		return time.Unix(pointStep{seconds: int64(d / time.Second)}.floor(now.Unix(), loc), 0).UTC(), nil
 	}
 	return time.Time{}, bad
 }

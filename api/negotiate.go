@@ -92,6 +92,7 @@ const (
 	formatJSONP
 	formatCSV    // text/csv
 	formatAppCSV // application/csv, the same bytes
+	formatNDJSON // a JSON object a line
 )
 
 // contentTypes of the formats.
@@ -103,6 +104,8 @@ func (f format) contentType() string {
 		return "text/csv; charset=utf-8"
 	case formatAppCSV:
 		return "application/csv"
+	case formatNDJSON:
+		return "application/x-ndjson"
 	}
 	return "application/json"
 }
@@ -134,4 +137,35 @@ func formatOf(header string, callback bool, csv bool) format {
 		return notAcceptable
 	}
 	return f
+}
+
+// dataFormat chooses the representation of numbers below /api/v1: what the parameter format names, else what the client
+// likes best, JSON first.
+func dataFormat(header, named string) (format, error) {
+	switch named {
+	case "json":
+		return formatJSON, nil
+	case "csv":
+		return formatCSV, nil
+	case "ndjson":
+		return formatNDJSON, nil
+	case "":
+	default:
+		return 0, badParameter("format", "must be json, csv or ndjson")
+	}
+	a := parseAccept(header)
+	f, best := notAcceptable, 0.0
+	for _, o := range []struct {
+		mime string
+		f    format
+	}{{"application/json", formatJSON}, {"text/json", formatJSON}, {"text/csv", formatCSV}, {"application/csv", formatAppCSV},
+		{"application/x-ndjson", formatNDJSON}, {"application/ndjson", formatNDJSON}, {"application/jsonl", formatNDJSON}} {
+		if q := a.quality(o.mime, wildcards); q > best {
+			f, best = o.f, q
+		}
+	}
+	if f == notAcceptable {
+		return 0, errNotAcceptable("JSON (application/json), CSV (text/csv) and JSON lines (application/x-ndjson)")
+	}
+	return f, nil
 }

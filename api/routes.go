@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/statscache/statscache/store"
 )
 
 func (s *Server) routes() *echo.Echo {
@@ -54,6 +56,26 @@ func (s *Server) routes() *echo.Echo {
 	if s.explain != nil {
 		v1("/api/v1/metrics/:id/explain", s.explainQuestion)
 	}
+	data := func(path string, plan func(c echo.Context) (question, error)) {
+		get("/api/v1"+path, func(c echo.Context) error {
+			q, err := plan(c)
+			if err != nil {
+				return err
+			}
+			a, err := s.ask(c.Request().Context(), q)
+			if err != nil {
+				return err
+			}
+			return s.send(c, q.key, a, nil)
+		})
+	}
+	data("/metrics/:id/series", s.dataHandler("series", store.Counter, seriesParameters, s.series))
+	data("/metrics/:id/top", s.dataHandler("top", store.Counter, topParameters, s.top))
+	data("/metrics/:id/count", s.dataHandler("count", store.Counter, countParameters, s.count))
+	data("/metrics/:id/calendar", s.dataHandler("calendar", store.Counter, countParameters, s.calendar))
+	data("/metrics/:id/latest", s.dataHandler("latest", store.Latest, latestParameters, s.latest))
+	data("/metrics/:id/dimensions/:dim", s.valuesQuestion)
+	data("/users/:name", s.personQuestion)
 	v1("/openapi.json", s.openapiQuestion)
 
 	get("/", s.start.page(s))

@@ -37,6 +37,7 @@ type Store interface {
 	Upkeep
 	Scanner
 	Mender
+	Summer
 	// Kind names the engine: "sqlite" or "crate".
 	Kind() string
 	// Ping says whether the database answers now.

@@ -1,0 +1,184 @@
+package api
+
+import (
+	"context"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/statscache/statscache/store"
+)
+
+// The lengths of lists where none is asked for.
+const (
+	defaultTop    = 20
+	defaultValues = 100
+)
+
+// countDocument is the answer of /count.
+type countDocument struct {
+	head
+	Count int64 `json:"count"`
+}
+
+// topRow is a group and its count.
+type topRow struct {
+	Key   map[string]string `json:"key"`
+	Count int64             `json:"count"`
+}
+
+// topDocument is the answer of /top.
+type topDocument struct {
+	head
+	Total int64    `json:"total"` // of all groups, those not listed too
+	Rows  []topRow `json:"rows"`
+}
+
+// valueRow is a value of a dimension and its count.
+type valueRow struct {
+	Value string `json:"value"`
+	Count int64  `json:"count"`
+}
+
+// valuesDocument is the answer of /dimensions/{dim}.
+type valuesDocument struct {
+	head
+	Dimension string     `json:"dimension"`
+	Values    []valueRow `json:"values"`
+}
+
+// whole plans one number of the whole window.
+func (s *Server) whole(ctx context.Context, a *asking) (p *plan, h head, err error) {
+	version := s.store.Version(a.metric.ID)
+	ls, err := s.levelsOf(ctx, a.metric)
+	if err != nil {
+		return nil, head{}, err
+	}
+	if err := s.fillWindow(ctx, a); err != nil {
+		return nil, head{}, err
+	}
+	p = newPlan([]int64{a.from, a.to}, a.from, a.to, ls)
+	return p, s.headOf(a, p, ls, version), nil
+}
+
+// totalOf adds up the whole window.
+func (s *Server) totalOf(ctx context.Context, a *asking, p *plan) (int64, error) {
+	t, err := s.sum(ctx, a, p, summing{where: a.where, whole: true})
+	if err != nil || len(t.keys) == 0 {
+		return 0, err
+	}
+	return t.total(0), nil
+}
+
+func (s *Server) count(ctx context.Context, a *asking) (*answer, error) {
+	p, h, err := s.whole(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.totalOf(ctx, a, p)
+	if err != nil {
+		return nil, err
+	}
+	return dataAnswer(a.format, countDocument{h, n}, func() *sheet {
+		return &sheet{rows: 1, columns: []sheetColumn{{name: "metric", texts: []string{a.metric.ID}}, times("from", []int64{a.from}), times("to", []int64{a.to}), {name: "count", numbers: []int64{n}}}}
+	})
+}
+
+// rank gives the largest groups and what all add up to.
+func (s *Server) rank(ctx context.Context, a *asking, p *plan) (rows []topRow, values [][]string, total int64, err error) {
+	rows = []topRow{}
+	t, err := s.sum(ctx, a, p, summing{by: a.by, where: a.where, whole: true, top: a.top})
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	for _, i := range t.order(true) {
+		if len(rows) == a.top {
+			break
+		}
+		if n := t.total(i); n != 0 {
+			rows, values = append(rows, topRow{a.keyed(t.keys[i]), n}), append(values, t.keys[i])
+		}
+	}
+	total, err = s.totalOf(ctx, a, p)
+	return rows, values, total, err
+}
+
+func (s *Server) top(ctx context.Context, a *asking) (*answer, error) {
+	if a.top == 0 {
+		a.top = defaultTop
+	}
+	if len(a.by) == 0 {
+		for i := range a.metric.Dimensions {
+			a.by = append(a.by, i)
+		}
+	}
+	if len(a.by) == 0 {
+		return nil, badParameter("by", a.metric.ID+" has no dimensions: there is count")
+	}
+	p, h, err := s.whole(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	rows, values, total, err := s.rank(ctx, a, p)
+	if err != nil {
+		return nil, err
+	}
+	return dataAnswer(a.format, topDocument{h, total, rows}, func() *sheet {
+		columns := make([]sheetColumn, len(a.by)+1)
+		for i, dim := range a.by {
+			columns[i] = sheetColumn{name: a.metric.Dimensions[dim].Name, texts: []string{}}
+			for _, v := range values {
+				columns[i].texts = append(columns[i].texts, v[i])
+			}
+		}
+		columns[len(a.by)] = sheetColumn{name: "count", numbers: counts(rows)}
+		return &sheet{columns, len(rows)}
+	})
+}
+
+func counts(rows []topRow) []int64 {
+	out := make([]int64, len(rows))
+	for i, r := range rows {
+		out[i] = r.Count
+	}
+	return out
+}
+
+// valuesQuestion is GET /api/v1/metrics/{id}/dimensions/{dim}: the values of a dimension, those that count most first.
+func (s *Server) valuesQuestion(c echo.Context) (question, error) {
+	name := c.Param("dim")
+	return s.dataHandler("dimensions/"+cut(name, maxTimeFilter), store.Counter, valuesParameters, func(ctx context.Context, a *asking) (*answer, error) {
+		dim, err := a.dimension("dim", name)
+		if err != nil {
+			return nil, err
+		}
+		return s.values(ctx, a, dim)
+	})(c)
+}
+
+func (s *Server) values(ctx context.Context, a *asking, dim int) (*answer, error) {
+	if a.top == 0 {
+		a.top = defaultValues
+	}
+	a.by = []int{dim}
+	if a.prefix != "" {
+		a.where = append(a.where, store.Match{Dim: dim, Prefix: a.prefix})
+	}
+	p, h, err := s.whole(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.sum(ctx, a, p, summing{by: a.by, where: a.where, whole: true, top: a.top})
+	if err != nil {
+		return nil, err
+	}
+	doc, texts, numbers := valuesDocument{h, a.metric.Dimensions[dim].Name, []valueRow{}}, []string{}, []int64{}
+	for _, i := range t.order(true) {
+		if n := t.total(i); n != 0 && len(texts) < a.top {
+			doc.Values = append(doc.Values, valueRow{t.keys[i][0], n})
+			texts, numbers = append(texts, t.keys[i][0]), append(numbers, n)
+		}
+	}
+	return dataAnswer(a.format, doc, func() *sheet {
+		return &sheet{[]sheetColumn{{name: "value", texts: texts}, {name: "count", numbers: numbers}}, len(texts)}
+	})
+}
