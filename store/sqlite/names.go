@@ -21,7 +21,7 @@ const (
 
 const (
 	maxNames   = 1 << 18  // kept in memory; the rest is looked up
-	maxIDBytes = 64 << 20 // of id buckets kept in memory
+	maxIDBytes = 16 << 20 // of id buckets kept in memory: seven segments full; a live bus asks for the last two
 )
 
 // names numbers the names that events are found by.
