@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/internal/zmqpub"
 	"github.com/statscache/statscache/store"
 )
@@ -146,5 +147,47 @@ func TestReload_SecretsThatAreMaskedInTheListingCount(t *testing.T) {
 	}
 	if got, want := differences(with("one"), with("two")), []string{"statscache.store.url", "statscache.datagrepper.endpoint"}; !slices.Equal(got, want) {
 		t.Errorf("another password: %q, want %q", got, want)
+	}
+}
+
+// TestReload_RulesOfTheNextMessages: who and what a message is about is what the rules say that are in force when it is
+// archived; a reload puts others in force, and leaves what is archived as it is.
+func TestReload_RulesOfTheNextMessages(t *testing.T) {
+	data := t.TempDir()
+	a := publisher(t)
+	endpoints := fmt.Sprintf(`"endpoints": {"a": ["tcp://%s"]}, `, a.Address())
+	d := runDaemon(t, loaded(t, data, endpoints))
+	until(t, "a is subscribed to", func() bool { return a.Connected() == 1 })
+	about := func(i uint64) (users, packages, agent string) {
+		t.Helper()
+		a.Publish("org.x.prod.svc.thing", fmt.Appendf(nil,
+			`{"topic":"org.x.prod.svc.thing","msg_id":"2026-%d","timestamp":5,"msg":{"agent":"ann","who":"bob","rpm":"kernel-6.1-1"}}`, i))
+		until(t, "it is owned", func() bool { return d.Status().Owned == i })
+		err := d.store.(store.Scanner).Scan(t.Context(), store.ScanRequest{From: 0, To: 10e6, Bodies: true}, func(_ string, b *block.Block) error {
+			ids, err := b.IDs()
+			for k, id := range ids {
+				if id == fmt.Sprintf("2026-%d", i) {
+					users, packages, agent = b.Names[b.UsersOf(k)[0]], "", b.Names[b.Agent[k]]
+					for _, p := range b.PackagesOf(k) {
+						packages += b.Names[p]
+					}
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return users, packages, agent
+	}
+	if u, p, by := about(1); u != "ann" || p != "" || by != "ann" {
+		t.Errorf("by the shipped rules: users %q, packages %q, agent %q", u, p, by)
+	}
+	next := loaded(t, data, endpoints+`"statscache.rules": [{"topic": "org.x.*.svc.**", "users": ["/msg/who"], "packages": "nvr /msg/rpm"}]`)
+	if r, err := d.Reload(next); err != nil || !slices.Equal(r.Changed, []string{"statscache.rules"}) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if u, p, by := about(2); u != "bob" || p != "kernel" || by != "ann" {
+		t.Errorf("by rules of its own: users %q, packages %q, agent %q", u, p, by)
 	}
 }
