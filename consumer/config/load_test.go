@@ -328,3 +328,23 @@ func TestSampleFolder_LoadsWithoutAWord(t *testing.T) {
 		t.Errorf("the uncommented sample gives %+v", c)
 	}
 }
+
+// TestRules_OfTheManual loads the example of docs/rules.md, and looks at how rules are listed.
+func TestRules_OfTheManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, source, _ := strings.Cut(string(text), "```python\n")
+	source, _, _ = strings.Cut(source, "```")
+	s := one(t, source)
+	c := s.load()
+	if len(c.Rules) != 2 || !strings.HasSuffix(c.Rules[1].Origin, ".py:2: statscache.rules, rule 2") {
+		t.Errorf("%+v", c.Rules)
+	}
+	want := `[{"topic":"org.example.*.build.**","users":["/msg/owner","email:example.org /msg/requested_by"],"packages":["nvr /msg/builds/nvr"],"agent":["/msg/owner"]},` +
+		`{"topic":"org.example.*.chat.**","packages":[]}]`
+	if got := c.setting(t, "statscache.rules").Value; got != want {
+		t.Errorf("listed as %s, want %s", got, want)
+	}
+}

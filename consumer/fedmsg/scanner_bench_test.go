@@ -64,7 +64,7 @@ func BenchmarkScan_RulesCorpus(b *testing.B) {
 }
 
 func scanAll(b *testing.B, events [][]byte, rules *Rules) {
-	s := NewScanner(Limits{})
+	s := NewScanner(Limits{MaxBytes: 2 << 20})
 	s.SetRules(rules)
 	var ev block.Event
 	b.ReportAllocs()
@@ -121,5 +121,37 @@ func TestScan_AllocatesNothing(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations a message", n)
+	}
+}
+
+// BenchmarkScan_RulesHostile scans bodies of 1 MiB that are made to be costly for the rules, and for comparison without
+// rules.
+func BenchmarkScan_RulesHostile(b *testing.B) {
+	fill := func(topic, before, piece, after string) []byte {
+		n := (1<<20 - 200) / len(piece)
+		return []byte(`{"topic":"org.x.prod.` + topic + `","msg_id":"1","msg":` + before + strings.TrimSuffix(strings.Repeat(piece, n), ",") + after + `}`)
+	}
+	bodies := map[string][]byte{
+		"conditions": fill("pkgdb.x", `{"package":[`, `{"name":"p","namespace":"rpms"},`, `]}`),
+		"names":      fill("pkgdb.x", `{"package":[`, `"p",`, `]}`),
+		"keys":       fill("meetbot.x", `{"attendees":{`, `"\u0061":"p",`, `"a":1}}`),
+		"words":      fill("bodhi.update.comment", `{"comment":{"text":"`, `@a `, `"}}`),
+		"escapes":    fill("any.x", `{`, `"\u0061gent":{"\u0061gent":"a"},`, `}`),
+	}
+	bodies["lists"] = []byte(`{"topic":"t","msg_id":"1","msg":{"agent":` + strings.Repeat("[", 500) + strings.Repeat(`"a",`, 250_000) + `"b"` + strings.Repeat("]", 500) + `}}`)
+	bodies["keys"] = bytes.Replace(bodies["keys"], []byte(`"a":1}}`), []byte(`,"a":1}}`), 1)
+	rules := shipped(b)
+	for name, body := range bodies {
+		for with, rules := range map[string]*Rules{"with": rules, "without": nil} {
+			b.Run(name+"/"+with, func(b *testing.B) {
+				s := NewScanner(Limits{MaxBytes: 2 << 20})
+				s.SetRules(rules)
+				var ev block.Event
+				if s.Scan(nil, body, 1<<60, &ev) != Accepted {
+					b.Fatal(s.Detail())
+				}
+				scanAll(b, [][]byte{body}, rules)
+			})
+		}
 	}
 }
