@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/statscache/statscache/store"
 )
 
 // ExplainQuery asks for the events behind one number.
 type ExplainQuery struct {
 	Metric string
-	Time   time.Time           // anywhere in the bucket; its start belongs to it, its end to the next one
+	Time   time.Time           // for counts: anywhere in the bucket; its start belongs to it, its end to the next one
 	End    bool                // Time is the bucket's end, as the rows of /api/{ident} have it
 	Step   time.Duration       // 0: the finest interval that still keeps that time
 	Filter map[string][]string // dimension to values: any of one dimension, all dimensions; none for the whole bucket
@@ -40,7 +42,17 @@ type Explanation struct {
 	Pending   int64               `json:"pending"`   // events of that time that are archived but not counted yet
 	Truncated bool                `json:"truncated"` // more events count than are listed
 	Notes     []string            `json:"notes"`     // what to know about the number, one sentence each
-	Events    []ExplainedEvent    `json:"events"`    // by time and id
+	Events    []ExplainedEvent    `json:"events"`    // by time and id; of latest values by key
+	Values    []ExplainedValue    `json:"values,omitempty"`
+}
+
+// ExplainedValue is the current value of a key of a metric that keeps latest values. In its explanation Stored is how
+// many keys match, Count how many of those listed have their event in the archive; From, To and Step say nothing.
+type ExplainedValue struct {
+	Key   map[string]string `json:"key"` // by dimension
+	Time  time.Time         `json:"time"`
+	ID    string            `json:"msg_id"`
+	Value json.RawMessage   `json:"value"`
 }
 
 // ExplainedEvent is an event that counts, and how much.
@@ -83,6 +95,9 @@ func (s *Server) explainQuestion(c echo.Context) (question, error) {
 	}
 	if d.byID[q.Metric] == nil {
 		return question{}, notFound("no such metric: " + cut(q.Metric, maxValue))
+	}
+	if m := d.byID[q.Metric]; q.Time.IsZero() && m.Kind == store.Counter {
+		return question{}, badParameter("time", "must be given: a time in the bucket to explain")
 	}
 	name, err := json.Marshal(q)
 	if err != nil {
@@ -143,9 +158,6 @@ func parseExplain(metric string, values url.Values, now time.Time) (q ExplainQue
 		if err != nil {
 			return q, badParameter(name, err.Error())
 		}
-	}
-	if q.Time.IsZero() {
-		return q, badParameter("time", "must be given: a time in the bucket to explain")
 	}
 	return q, nil
 }

@@ -83,6 +83,10 @@ func (x *explainer) explain(ctx context.Context, q api.ExplainQuery) (api.Explan
 	if err != nil {
 		return api.Explanation{}, err
 	}
+	if e.metric.Kind != store.Counter {
+		err := x.latest(ctx, e, q)
+		return e.Explanation, err
+	}
 	before, steady, err := x.number(ctx, e)
 	if err != nil {
 		return e.Explanation, err
@@ -116,7 +120,10 @@ func (x *explainer) understand(ctx context.Context, q api.ExplainQuery) (*explai
 		e.Filter = map[string][]string{}
 	}
 	if e.metric.Kind != store.Counter {
-		return nil, &api.ParameterError{Name: "metric", Detail: q.Metric + " keeps latest values: only counts are made of several events"}
+		return e, e.chooseSeries(q.Filter)
+	}
+	if q.Time.IsZero() {
+		return nil, &api.ParameterError{Name: "time", Detail: "must be given: a time in the bucket to explain"}
 	}
 	return e, errors.Join(e.bucket(q), e.chooseSeries(q.Filter))
 }

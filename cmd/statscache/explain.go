@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,18 +25,20 @@ func newExplain(g *globals) *cobra.Command {
 	q := api.ExplainQuery{}
 	timeout := 10 * time.Minute
 	cmd := &cobra.Command{
-		Use:   "explain METRIC TIME [dim=value...]",
+		Use:   "explain METRIC [TIME] [dim=value...]",
 		Short: "List the events behind one number",
 		Long: `explain has the metric's plugin count the archived events of one bucket again and lists those that add to the
 number, so that every number can be traced to its messages. TIME is the bucket's start or any time inside it; with
 --end it is the bucket's end, as in the rows of /api/. Without --step the finest interval is taken that still keeps
 that time. Values of one dimension are alternatives; without any the whole bucket is explained.
 
+Of a metric that keeps latest values no TIME is needed: the current value of each key is listed with its event.
+
 Exit status 1 says that the number stored is not what the events add up to.`,
 		Example: "  statscache explain volume-by-category 2018-04-26 category=git --step 1d",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) < 2 {
-				return usageError{errors.New("explain needs a metric and a time (see `statscache explain --help`)")}
+			if len(args) < 1 {
+				return usageError{errors.New("explain needs a metric and, for counts, a time (see `statscache explain --help`)")}
 			}
 			return nil
 		},
@@ -78,8 +82,12 @@ Exit status 1 says that the number stored is not what the events add up to.`,
 // parseExplainArgs reads METRIC TIME [dim=value...].
 func parseExplainArgs(q *api.ExplainQuery, args []string, step string) (err error) {
 	q.Metric, q.Filter = args[0], map[string][]string{}
-	if q.Time, err = config.ParseTime(args[1], time.Now()); err != nil {
-		return usageError{err}
+	rest := args[1:]
+	if len(rest) > 0 && !strings.Contains(rest[0], "=") {
+		if q.Time, err = config.ParseTime(rest[0], time.Now()); err != nil {
+			return usageError{err}
+		}
+		rest = rest[1:]
 	}
 	if step != "" {
 		if q.Step, err = config.ParseDuration(step); err != nil {
@@ -89,7 +97,7 @@ func parseExplainArgs(q *api.ExplainQuery, args []string, step string) (err erro
 	if q.Events < 1 || q.Events > 100*api.MaxExplained {
 		return usageError{fmt.Errorf("--limit is %d: it must be 1 to %d", q.Events, 100*api.MaxExplained)}
 	}
-	for _, a := range args[2:] {
+	for _, a := range rest {
 		name, value, ok := strings.Cut(a, "=")
 		if !ok || name == "" {
 			return usageError{fmt.Errorf("%q is not dimension=value", a)}
@@ -116,6 +124,17 @@ func printExplanation(out io.Writer, x api.Explanation, asJSON bool) error {
 	}
 	for _, n := range x.Notes {
 		fmt.Fprintf(out, "note: %s\n", n)
+	}
+	for _, v := range x.Values {
+		var key []string
+		for _, dim := range slices.Sorted(maps.Keys(v.Key)) {
+			key = append(key, fmt.Sprintf("%s=%q", dim, v.Key[dim]))
+		}
+		fmt.Fprintf(out, "%s: %s of %s\n", strings.Join(key, " "), printable(string(v.Value)), printable(v.ID))
+	}
+	if x.Step == "" {
+		_, err := fmt.Fprintf(out, "explain: %s: %d latest values, %d of those listed have their event in the archive\n", x.Metric, x.Stored, x.Count)
+		return err
 	}
 	_, err := fmt.Fprintf(out, "explain: %s [%s, %s) %s: %d counted, %d stored, %d events listed\n", x.Metric, x.From.Format(time.RFC3339), x.To.Format(time.RFC3339),
 		x.Step, x.Count, x.Stored, len(x.Events))

@@ -207,3 +207,48 @@ func TestExplain_IsRightWhileEventsComeIn(t *testing.T) {
 	}
 	d.stop()
 }
+
+// TestExplain_LatestValues asks for the events behind the current values of a metric without counts.
+func TestExplain_LatestValues(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.mustRun("import", goldens(t)[0].file)
+	const metric = "release-engineering-event-logs"
+	var x struct {
+		Stored, Count int64
+		Differs       bool
+		Events        []struct {
+			ID string `json:"msg_id"`
+		}
+		Values []struct {
+			ID  string `json:"msg_id"`
+			Key map[string]string
+		}
+	}
+	r := s.run("explain", metric, "--json")
+	if err := json.Unmarshal([]byte(r.stdout), &x); err != nil || r.code != 0 {
+		t.Fatalf("exit status %d, %v: %s%s", r.code, err, r.stdout, r.stderr)
+	}
+	if x.Stored == 0 || x.Count != x.Stored || x.Differs || len(x.Events) != len(x.Values) || len(x.Values) != int(x.Stored) {
+		t.Fatalf("%+v", x)
+	}
+	for i, v := range x.Values {
+		if v.ID != x.Events[i].ID || len(v.Key) == 0 {
+			t.Errorf("value %+v, event %+v", v, x.Events[i])
+		}
+	}
+	d := s.start()
+	d.waitCaughtUp(30 * time.Second)
+	code, body, err := get("http://" + d.api + "/api/v1/metrics/" + metric + "/explain")
+	if err != nil || code != 200 || !strings.Contains(body, x.Values[0].ID) {
+		t.Errorf("the API says %d, %v: %s", code, err, tail(body))
+	}
+	if code, _, err := get("http://" + d.api + "/api/v1/metrics/volume/explain"); err != nil || code != 400 {
+		t.Errorf("a count without a time: %d, %v; want 400", code, err)
+	}
+	d.stop()
+	execute(t, s.database(), "UPDATE latest SET event = 'nobody' WHERE rowid = (SELECT min(rowid) FROM latest)")
+	if r := s.run("explain", metric); r.code != 1 || !strings.Contains(r.stdout, "does not hold") {
+		t.Errorf("a value of no event: exit status %d:\n%s%s", r.code, r.stdout, r.stderr)
+	}
+}
