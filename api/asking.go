@@ -64,7 +64,11 @@ func (s *Server) parseAsking(route string, m *store.ServedMetric, r *http.Reques
 	if err := a.checkNames(pairs, allowed); err != nil {
 		return nil, err
 	}
-	if a.format, err = dataFormat(acceptHeader(r), a.text(pairs, "format")); err != nil {
+	named := a.text(pairs, "format")
+	if a.given["format"] && named == "" {
+		named = "nothing"
+	}
+	if a.format, err = dataFormat(acceptHeader(r), named); err != nil {
 		return nil, err
 	}
 	a.rows = a.format == formatCSV || a.format == formatAppCSV || a.format == formatNDJSON
