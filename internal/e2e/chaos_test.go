@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -86,6 +87,9 @@ func (c *chaos) ensure() bool {
 		c.killed = 0
 		if !c.live {
 			c.main = c.site.launch("import", c.g.file)
+			if c.random.IntN(4) > 0 { // else a fault meets the start
+				c.waitWorking()
+			}
 			return true
 		}
 		c.main = c.site.launch("run")
@@ -106,6 +110,19 @@ func (c *chaos) ensure() bool {
 		c.client, c.excused = c.site.launch("import", c.g.file), false
 	}
 	return true
+}
+
+// waitWorking waits until an import has its plugins: it begins then.
+func (c *chaos) waitWorking() {
+	c.t.Helper()
+	if err := poll(readyWithin, func() error {
+		if c.main.running() && len(descendants(c.main.pid())) == 0 {
+			return errors.New("no plugin runs")
+		}
+		return nil
+	}); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // choose draws a kind of fault that can happen now.
@@ -172,7 +189,7 @@ func (c *chaos) strike(b blow) {
 	if b.most > 0 {
 		time.Sleep(b.least + time.Duration(c.random.Int64N(int64(b.most-b.least)))) // how long it is away is the fault
 		if b.weight == 0 && len(below) > 0 {
-			c.main.processesGone(below) // the daemon has given it up, or the fault was none
+			c.givenUp(below) // else the fault was none
 		}
 		signal(victims, syscall.SIGCONT)
 	}
@@ -186,6 +203,21 @@ func (c *chaos) strike(b blow) {
 		c.inFlight[b.name]++
 	}
 	c.t.Logf("%-34s %s", b.name, phase)
+}
+
+// givenUp waits until the daemon has ended a process: plugins that nothing was sent to may stand still for ever.
+func (c *chaos) givenUp(below []process) {
+	c.t.Helper()
+	if err := poll(10*time.Second, func() error {
+		for _, p := range below {
+			if !p.alive() {
+				return nil
+			}
+		}
+		return errors.New("no plugin was ended for its silence")
+	}); err != nil {
+		c.t.Error(err)
+	}
 }
 
 // endClient waits for an import whose daemon is gone. One that was just about to begin does the work itself: it goes the
@@ -261,21 +293,21 @@ func (c *chaos) finish() {
 	c.dead++
 }
 
-// run goes through the rounds; every few of them a new installation begins, since a look copies all of it.
+// run goes through the rounds; every few of them a new installation begins, since a look copies all of it. Faults that
+// meet nothing prove nothing: where a few rounds met none, as many follow, but not for ever.
 func (c *chaos) run(perSite int) {
-	for round := 0; round < c.rounds; {
+	round, most := 0, time.Second
+	if !c.live {
+		most /= 2
+	}
+	more := func() bool { return round < c.rounds || len(c.inFlight) == 0 && round < 5*c.rounds }
+	for more() {
 		c.begin()
-		for n := 0; n < perSite && round < c.rounds; n++ {
-			if !c.ensure() {
-				break
-			}
-			most := time.Second
-			if !c.live {
-				most = 500 * time.Millisecond
-			}
+		for n := 0; n < perSite && more() && c.ensure(); n++ {
 			c.moment(c.main, most)
 			if !c.main.running() {
-				continue // an import came to its end
+				most = max(most*3/4, 10*time.Millisecond) // an import came to its end: sooner, the next time
+				continue
 			}
 			c.strike(c.choose(round))
 			round++

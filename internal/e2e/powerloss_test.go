@@ -84,11 +84,11 @@ func (r *recorded) owned(others int64) int64 {
 
 // lived lets a daemon work and notes what it acknowledges: events of the bus one after the other, an import, and events
 // that only the inbox has, since the database is locked.
-func (r *recorded) lived(b *bus, g golden, rate int, during time.Duration) {
+func (r *recorded) lived(b *bus, g golden, rate, rounds int) {
 	r.t.Helper()
 	r.waitReady()
 	b.waitSubscribed()
-	for end := time.Now().Add(during); time.Now().Before(end); {
+	for range rounds {
 		b.publishFor(rate, 100*time.Millisecond)
 		r.owned(0)
 	}
@@ -96,7 +96,7 @@ func (r *recorded) lived(b *bus, g golden, rate int, during time.Duration) {
 	r.owned(0)
 	r.mustRun("import", g.file)
 	r.promised(promise{imported: true})
-	b.publishFor(rate, during/2)
+	b.publishFor(rate, time.Second)
 	r.waitOwned(b.sent + g.events)
 	r.owned(g.events)
 
@@ -251,16 +251,16 @@ func (p promise) kept(t testing.TB, dir, run string, imported []string) string {
 // looks at what was made durable by then: alone, and with any part of what was not.
 func TestPowerLoss_NothingAcknowledgedIsLost(t *testing.T) {
 	t.Parallel()
-	number, whole, during, rate := 24, 2, 2*time.Second, 200
+	number, whole, rounds, rate := 16, 2, 10, 200
 	if long() {
-		number, whole, during, rate = 400, 20, 15*time.Second, 500
+		number, whole, rounds, rate = 400, 20, 150, 500
 	}
 	c := newCrash(t)
 	b := newBus(t, 200_000, 200)
 	g := multiplied(t, goldens(t)[0], 5)
 	s := newSite(t, map[string]string{"endpoints": endpoints(map[string][]int{"bus": {b.port}})})
 	r := s.record("run")
-	r.lived(b, g, rate, during)
+	r.lived(b, g, rate, rounds)
 	_ = r.cmd.Process.Kill() // and what it traces
 	<-r.exited
 	steps, err := powerloss.Read(r.path)
