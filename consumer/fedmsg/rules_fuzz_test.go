@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/statscache/statscache/internal/block"
 )
@@ -124,4 +125,44 @@ func simple(v any, segments []segment, src source, out *[]string) {
 			}
 		}
 	}
+}
+
+// FuzzScanRules: rules change nothing of an event but whom and what it is about, and that only where no header says;
+// what they find can be a name.
+func FuzzScanRules(f *testing.F) {
+	lines(f, "testdata/known.jsonl", func(line string) {
+		var c struct{ Message json.RawMessage }
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(c.Message))
+	})
+	f.Add([]byte(`{"topic":"org.x.prod.mdapi.x","headers":{"fedora_messaging_user_a":1},"msg":{"differences":{"files":{"added":[["","","p"]]}}}}`))
+	plain, ruled := NewScanner(Limits{}), NewScanner(Limits{})
+	ruled.SetRules(shipped(f))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var want, got block.Event
+		reason := plain.Scan(nil, body, received, &want)
+		if other := ruled.Scan(nil, body, received, &got); other != reason {
+			t.Fatalf("%q with rules, %q without", other, reason)
+		}
+		if reason != Accepted {
+			return
+		}
+		if string(got.ID) != string(want.ID) || string(got.Topic) != string(want.Topic) || got.Time != want.Time || got.IDAt != want.IDAt {
+			t.Errorf("another event: %+v, %+v", got, want)
+		}
+		named := len(want.Users)+len(want.Packages) > 0
+		if named && (!slices.Equal(texts(got.Users), texts(want.Users)) || !slices.Equal(texts(got.Packages), texts(want.Packages))) {
+			t.Errorf("headers name %q and %q, the event has %q and %q", want.Users, want.Packages, got.Users, got.Packages)
+		}
+		if len(got.Users) > maxMatches && !named || len(got.Packages) > maxMatches && !named {
+			t.Errorf("%d users, %d packages", len(got.Users), len(got.Packages))
+		}
+		for _, name := range slices.Concat(got.Users, got.Packages, [][]byte{got.Agent}) {
+			if !named && len(name) > 0 && (!isName(name) || !utf8.Valid(name)) {
+				t.Errorf("%q is no name", name)
+			}
+		}
+	})
 }
