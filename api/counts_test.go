@@ -108,7 +108,7 @@ func TestCounts_AreTheBruteForce(t *testing.T) {
 	}
 	steps := map[string]time.Duration{"7s": time.Minute, "15s": time.Minute, "1m": 10 * time.Minute, "15m": 20 * time.Hour, "1h": 2 * day, "90m": 3 * day,
 		"6h": 9 * day, "7h": 9 * day, "12h": 10 * day, "1d": 50 * day, "7d": 100 * day, "1mo": year, "3mo": year, "1y": 3 * year}
-	for range 150 {
+	for range 100 {
 		zoneName := slices.Sorted(keys(changes))[r.IntN(len(changes))]
 		loc, err := zone(zoneName)
 		if err != nil {
@@ -128,7 +128,7 @@ func TestCounts_AreTheBruteForce(t *testing.T) {
 		f := countedStore(store.Metric{ID: "m", Dimensions: []store.Dimension{{Name: "user", MultiValued: true}, {Name: "topic"}}, Intervals: sets[r.IntN(len(sets))]}, events)
 		s := newTestServer(t, Options{Store: f, Now: clockAt(begin + 10*span + 400*daySeconds).Now})
 		from, to := begin+r.Int64N(span/2+1), begin+span/2+1+r.Int64N(span)
-		if r.IntN(3) == 0 {
+		if r.IntN(3) == 0 && steps[stepName] > day {
 			from, to = pointStep{days: 1}.floor(from, loc), pointStep{days: 1}.next(to, loc)
 		}
 		matches := func(happened) bool { return true }
