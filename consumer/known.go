@@ -16,10 +16,10 @@ import (
 )
 
 // KnownPlugins says what the store of a data dir that no daemon works in knows of the plugins: how far each has come.
-// A bundled one that never ran is listed as starting.
+// They are listed as stopped, also a bundled one that never ran, but for those that a daemon would not start.
 func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program) (out []api.PluginStatus, err error) {
 	for _, p := range bundled {
-		out = append(out, api.PluginStatus{ID: p.ID, State: string(host.Starting), Builtin: true, Metrics: []string{}})
+		out = append(out, api.PluginStatus{ID: p.ID, State: stopped, Builtin: true, Metrics: []string{}})
 	}
 	if _, err := os.Stat(c.Store.Path); errors.Is(err, os.ErrNotExist) {
 		return markDisabled(out, c)
@@ -42,7 +42,7 @@ func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program)
 		return nil, fmt.Errorf("list streams: %w", err)
 	}
 	for _, p := range known {
-		st := api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(host.Starting), Metrics: []string{}}
+		st := api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: stopped, Metrics: []string{}}
 		for _, m := range p.Metrics {
 			st.Metrics = append(st.Metrics, m.ID)
 		}
@@ -62,6 +62,9 @@ func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program)
 	}
 	return markDisabled(out, c)
 }
+
+// stopped is the state of a plugin that no daemon runs.
+const stopped = "stopped"
 
 func markDisabled(list []api.PluginStatus, c *config.Config) ([]api.PluginStatus, error) {
 	off, err := readSwitches(c.DataDir)

@@ -54,6 +54,7 @@ type Runner struct {
 	retired   map[string]bool   // by stream
 	holds     []chan struct{}   // commits wait until all are closed
 	changes   []*change         // to be made before the next life
+	mute      int               // lives in a row that failed over a batch without an answer to any
 	requeue   *requeue          // waits for the next life, or is worked on
 	reviving  sync.Mutex        // while dead letters are committed
 }
@@ -102,6 +103,7 @@ func (r *Runner) run(ctx context.Context) {
 		if answered {
 			poison = 0
 		}
+		r.note(answered, err)
 		if r.anyFailed() { // its lanes start over from what is committed
 			r.closeLanes()
 			r.def = nil
@@ -171,7 +173,7 @@ func (r *Runner) live(ctx context.Context) (answered bool, err error) {
 
 // begin starts a process and makes it ready for batches. The caller closes the session.
 func (r *Runner) begin(ctx context.Context) (*Session, error) {
-	r.enter(Starting, nil)
+	r.enter(r.shownAs(Starting), nil)
 	session, err := r.host.launcher.start(ctx, r.program)
 	if err != nil {
 		return nil, &startFailure{err}
@@ -189,7 +191,7 @@ func (r *Runner) begin(ctx context.Context) (*Session, error) {
 		session.Close()
 		return nil, err
 	}
-	r.enter(CatchingUp, nil)
+	r.enter(r.shownAs(CatchingUp), nil)
 	return session, nil
 }
 
@@ -209,6 +211,7 @@ func (r *Runner) work(ctx context.Context, session *Session) (answered bool, err
 		answered: func(b *batch, result *pb.Result) error {
 			if result != nil && !answered {
 				answered = true
+				r.enter(r.heard(), nil)
 				r.clearError()
 			}
 			return b.lane.answered(inner, b, result)
