@@ -66,8 +66,10 @@ func (s *Scanner) byRules(body []byte, ev *block.Event) {
 	for _, id := range p.topic {
 		x.match(id, ev.Topic, false)
 	}
-	if !named {
+	if len(p.sources[users]) > 0 {
 		ev.Users = distinct(x.names(ev.Users, p, users, nil, maxMatches))
+	}
+	if len(p.sources[packages]) > 0 {
 		ev.Packages = distinct(x.names(ev.Packages, p, packages, nil, maxMatches))
 	}
 	if s.agents = x.names(s.agents[:0], p, agent, ev.Users, 1); len(s.agents) > 0 {

@@ -6,7 +6,6 @@ import "bytes"
 // message is walked once.
 type program struct {
 	sources [parts][]source
-	says    [parts]bool
 	msg     *node // nil where no path goes below msg
 	// Sources that take the envelope's username or topic.
 	username, topic []sourceID
@@ -47,7 +46,6 @@ func newProgram(r *Rules, c choice) *program {
 			continue
 		}
 		rule := &r.rules[c[part]]
-		p.says[part] = true
 		p.sources[part] = rule.sources[part]
 		for i := range p.sources[part] {
 			p.add(sourceID{part, uint8(i)}, &p.sources[part][i])

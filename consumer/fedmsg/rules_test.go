@@ -286,6 +286,10 @@ func TestRules_AreBounded(t *testing.T) {
 	s := NewScanner(Limits{})
 	s.SetRules(shipped(t))
 	var ev block.Event
+	s.Scan(nil, []byte(`{"topic":"t","msg_id":"1","msg":{"agent":[`+strings.Repeat(`"ann",`, 2*maxMatches)+`"bob"]}}`), 1<<60, &ev)
+	if n := len(s.matched.matches); n != maxMatches || !slices.Equal(texts(ev.Users), []string{"ann"}) {
+		t.Errorf("%d places were looked at, allowed are %d; users %q", n, maxMatches, ev.Users)
+	}
 	for i := range 2*maxTopics + 10 {
 		s.Scan(nil, fmt.Appendf(nil, `{"topic":"org.a.prod.svc%d.x","msg_id":"1","msg":{"agent":"ann"}}`, i), 1<<60, &ev)
 	}
