@@ -2,8 +2,11 @@ package host
 
 import (
 	"maps"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -62,5 +65,42 @@ func TestProcess_WatchMemory_KillsAboveTheLimitOnly(t *testing.T) {
 				t.Errorf("killed %v with %v after %d looks", p.killed, p.tooLarge, asked)
 			}
 		})
+	}
+}
+
+func TestTreeBytes_CountsChildrenToo(t *testing.T) {
+	if _, err := os.Stat("/proc/self/task/self/children"); err != nil {
+		if _, err := os.Stat("/proc/thread-self/children"); err != nil {
+			t.Skip("this system does not list children in /proc")
+		}
+	}
+	cmd := exec.Command("/bin/sh", "-c", "/bin/sh -c 'sleep 100; :' & wait")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, child := range childrenOf(cmd.Process.Pid) {
+			for _, grandchild := range childrenOf(child) {
+				_ = syscall.Kill(grandchild, syscall.SIGKILL)
+			}
+			_ = syscall.Kill(child, syscall.SIGKILL)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	until(t, func() bool {
+		children := childrenOf(cmd.Process.Pid)
+		if len(children) != 1 || len(childrenOf(children[0])) != 1 {
+			return false
+		}
+		below := residentBytes(children[0]) + residentBytes(childrenOf(children[0])[0])
+		own := residentBytes(cmd.Process.Pid)
+		return below > 0 && own > 0 && treeBytes(cmd.Process.Pid) == own+below
+	})
+}
+
+func BenchmarkTreeBytes(b *testing.B) {
+	for b.Loop() {
+		treeBytes(os.Getpid())
 	}
 }

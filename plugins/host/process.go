@@ -95,7 +95,7 @@ func (p *process) own(cmd *exec.Cmd, started chan<- error, outR, errR *os.File) 
 	readers.Go(func() { p.readStdout(outR) })
 	readers.Go(func() { readLines(errR, func(l []byte) { p.out.line("stderr", l) }) })
 	if p.memory > 0 {
-		go p.watchMemory(p.memory, memoryInterval, residentBytes)
+		go p.watchMemory(p.memory, memoryInterval, ownOrTree())
 	}
 	started <- nil
 
