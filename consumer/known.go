@@ -21,7 +21,7 @@ func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program)
 	for _, p := range bundled {
 		out = append(out, api.PluginStatus{ID: p.ID, State: stopped, Builtin: true, Metrics: []string{}})
 	}
-	if _, err := os.Stat(c.Store.Path); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(c.Store.Path); c.Store.Kind == "sqlite" && errors.Is(err, os.ErrNotExist) {
 		return markDisabled(out, c)
 	}
 	s, err := openStore(ctx, c, true, slog.New(slog.DiscardHandler), time.Now)

@@ -120,9 +120,6 @@ func (r *reader) unbuilt() {
 	if c.DatagrepperEndpoint != "" {
 		r.warn("statscache.datagrepper.endpoint has no effect yet: history comes in with `statscache import`")
 	}
-	if c.Store.Kind == "crate" {
-		r.warn("statscache.store.url names a CrateDB: this build keeps its numbers in SQLite only, and `run` will refuse it")
-	}
 }
 
 func (r *reader) app() {

@@ -35,11 +35,58 @@ var shared struct {
 	once sync.Once
 	node *Node
 	err  error
+
+	mu   sync.Mutex
+	free []*url.URL // schemas of Reuse that no test uses now
+	made int
 }
 
 // Start gives the URL of a schema that is this test's alone. The test is skipped, with a sentence that says what to
 // do, where there is no CrateDB to be had. The schema's tables are dropped at the end of the test.
 func Start(t testing.TB) string {
+	t.Helper()
+	u := server(t, t.Name())
+	t.Cleanup(func() {
+		if err := within(startTime, func(ctx context.Context) error { return drop(ctx, u) }); err != nil {
+			t.Errorf("drop the test's schema: %v", err)
+		}
+	})
+	return u.String()
+}
+
+// Reuse is Start for a test that can do with tables that are empty instead of new: to make them takes seconds on a busy
+// machine. They are emptied after the test, once everything that the server was doing then has ended.
+func Reuse(t testing.TB) string {
+	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	var u *url.URL
+	if n := len(shared.free); n > 0 {
+		u, shared.free = shared.free[n-1], shared.free[:n-1]
+	} else {
+		u = server(t, fmt.Sprint("reused ", shared.made))
+		shared.made++
+	}
+	t.Cleanup(func() {
+		if err := within(startTime, func(ctx context.Context) error { return empty(ctx, u) }); err != nil {
+			t.Errorf("empty the test's schema: %v", err)
+			return
+		}
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		shared.free = append(shared.free, u)
+	})
+	return u.String()
+}
+
+func within(d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return f(ctx)
+}
+
+// server gives the URL of a schema without tables.
+func server(t testing.TB, name string) *url.URL {
 	t.Helper()
 	base := os.Getenv(Env)
 	if base == "" {
@@ -56,28 +103,22 @@ func Start(t testing.TB) string {
 	if err != nil || u.Scheme != "crate" || u.Host == "" {
 		t.Fatalf("%s=%q: want crate://user:password@host:5432/", Env, base)
 	}
-	u.Path = "/" + schema(t.Name())
+	u.Path = "/" + schema(name)
 	if u.RawQuery == "" {
 		u.RawQuery = "sslmode=disable"
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTime)
-	defer cancel()
-	version, err := serverVersion(ctx, u)
+	var version string
+	err = within(startTime, func(ctx context.Context) (err error) {
+		if version, err = serverVersion(ctx, u); err != nil {
+			return err
+		}
+		return drop(ctx, u)
+	})
 	if err != nil {
 		t.Fatalf("%s: %v", u.Redacted(), err)
 	}
 	t.Logf("CrateDB %s, schema %s", version, u.Path[1:])
-	if err := drop(ctx, u); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), startTime)
-		defer cancel()
-		if err := drop(ctx, u); err != nil {
-			t.Errorf("drop the test's schema: %v", err)
-		}
-	})
-	return u.String()
+	return u
 }
 
 // Run runs the tests of a binary and stops its node: for TestMain. A node whose test binary dies before that is killed by its
@@ -86,6 +127,12 @@ func Run(m *testing.M) int {
 	defer func() {
 		if shared.node != nil {
 			shared.node.Stop()
+			return
+		}
+		for _, u := range shared.free {
+			if err := within(startTime, func(ctx context.Context) error { return drop(ctx, u) }); err != nil {
+				fmt.Fprintf(os.Stderr, "drop schema %s: %v\n", u.Path[1:], err)
+			}
 		}
 	}()
 	return m.Run()
@@ -123,6 +170,40 @@ func serverVersion(ctx context.Context, u *url.URL) (version string, err error) 
 }
 
 func drop(ctx context.Context, u *url.URL) error {
+	return eachTable(ctx, u, func(c *pgx.Conn, table string) error {
+		_, err := c.Exec(ctx, "DROP TABLE IF EXISTS "+table)
+		return err
+	})
+}
+
+// empty waits until the server has done with whatever it was at when this began, then removes all rows but those that
+// say what the schema is.
+func empty(ctx context.Context, u *url.URL) error {
+	waited := false
+	return eachTable(ctx, u, func(c *pgx.Conn, table string) error {
+		for running, since := 1, time.Now().UnixMilli(); !waited && running > 0; {
+			err := c.QueryRow(ctx, "SELECT count(*) FROM sys.jobs WHERE started::bigint < $1", since).Scan(&running)
+			if err != nil {
+				return err
+			}
+		}
+		waited = true
+		if strings.Contains(table, "schema_version") {
+			return nil
+		}
+		if _, err := c.Exec(ctx, "REFRESH TABLE "+table); err != nil {
+			return err
+		}
+		if _, err := c.Exec(ctx, "DELETE FROM "+table); err != nil {
+			return err
+		}
+		_, err := c.Exec(ctx, "REFRESH TABLE "+table)
+		return err
+	})
+}
+
+// eachTable calls f for the tables of a schema.
+func eachTable(ctx context.Context, u *url.URL, f func(c *pgx.Conn, table string) error) error {
 	c, err := connect(ctx, u)
 	if err != nil {
 		return err
@@ -137,7 +218,7 @@ func drop(ctx context.Context, u *url.URL) error {
 		return err
 	}
 	for _, n := range names {
-		if _, err := c.Exec(ctx, "DROP TABLE IF EXISTS "+pgx.Identifier{u.Path[1:], n}.Sanitize()); err != nil {
+		if err := f(c, pgx.Identifier{u.Path[1:], n}.Sanitize()); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/statscache/statscache/internal/cratetest"
 )
 
 // buildTimeout bounds one build of the binary, from nothing and with the race detector.
@@ -25,7 +27,7 @@ var build = struct {
 }{}
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := cratetest.Run(m)
 	if build.dir != "" {
 		if err := os.RemoveAll(build.dir); err != nil {
 			fmt.Fprintln(os.Stderr, "remove the built binary:", err)

@@ -53,16 +53,12 @@ func (d *DB) Archive(ctx context.Context, stream string, blocks []*block.Block) 
 	if err := follow(blocks, uint64(from)); err != nil {
 		return nil, fmt.Errorf("stream %s: %w", stream, err)
 	}
-	out := make([]store.Archived, len(blocks))
-	to, sum, parts := from, int64(0), map[int32]bool{}
+	a := attempt{db: d, stream: stream, above: uint64(from)}
+	if err := a.all(ctx, blocks); err != nil {
+		return nil, fmt.Errorf("stream %s: %w", stream, err)
+	}
+	out, to, sum, parts := a.out, from, int64(0), a.parts
 	for i, b := range blocks {
-		owned, err := d.own(ctx, stream, b, uint64(from), parts, &out[i])
-		if err != nil {
-			return nil, fmt.Errorf("stream %s, block at %d: %w", stream, b.First, err)
-		}
-		if out[i].Owned, err = b.Keep(owned); err != nil {
-			return nil, fmt.Errorf("stream %s, block at %d: %w", stream, b.First, err)
-		}
 		to, sum = max(to, int64(b.Upto)), sum+int64(out[i].Owned.Len())
 	}
 	if to == from {
@@ -90,12 +86,44 @@ func follow(blocks []*block.Block, at uint64) error {
 	return nil
 }
 
+// attempt is one call of Archive.
+type attempt struct {
+	db      *DB
+	stream  string
+	above   uint64
+	horizon int64
+	parts   map[int32]bool // touched
+	out     []store.Archived
+}
+
+// all inserts blocks. The horizon is read before and after: what it moved past meanwhile may be a copy of an event that
+// was removed with it, and is taken back. (One that moves later finds what is inserted here in the way of its copies.)
+func (a *attempt) all(ctx context.Context, blocks []*block.Block) error {
+	before, err := a.db.archiveHorizon(ctx)
+	for err == nil {
+		a.horizon, a.parts, a.out = before, map[int32]bool{}, make([]store.Archived, len(blocks))
+		for i, b := range blocks {
+			owned, err := a.own(ctx, b, &a.out[i])
+			if err == nil {
+				a.out[i].Owned, err = b.Keep(owned)
+			}
+			if err != nil {
+				return fmt.Errorf("block at %d: %w", b.First, err)
+			}
+		}
+		if before, err = a.db.archiveHorizon(ctx); err == nil && before == a.horizon {
+			return nil
+		}
+	}
+	return err
+}
+
 // own inserts the events of a block that lie above a position and marks the ones that are ours. A batch is of one
 // partition: where it makes a new one beside others, CrateDB 6.4.3 answers for its items in another order without
 // saying so (TestServer_BatchOfSeveralPartitions_MixesAnswers).
-func (d *DB) own(ctx context.Context, stream string, b *block.Block, above uint64, parts map[int32]bool, out *store.Archived) ([]bool, error) {
+func (a *attempt) own(ctx context.Context, b *block.Block, out *store.Archived) ([]bool, error) {
 	owned := make([]bool, b.Len())
-	if b.Upto <= above || b.Len() == 0 {
+	if b.Upto <= a.above || b.Len() == 0 {
 		return owned, nil
 	}
 	ids, err := b.IDs()
@@ -107,16 +135,27 @@ func (d *DB) own(ctx context.Context, stream string, b *block.Block, above uint6
 		return nil, err
 	}
 	byPart, seen := map[int32][]pending{}, map[place]bool{}
+	var old []pending
 	for i := range owned {
-		if b.Seq(i) > above {
-			e := eventOf(b, i, ids[i], bodies[i])
-			if seen[place{e.part, e.id}] {
-				continue // the first of several copies is the one, whichever batch were to come first
-			}
-			seen[place{e.part, e.id}] = true
-			byPart[e.part] = append(byPart[e.part], pending{e, &owned[i]})
-			parts[e.part] = true
+		if b.Seq(i) <= a.above {
+			continue
 		}
+		e := eventOf(b, i, ids[i], bodies[i])
+		switch {
+		case b.Time[i] < a.horizon:
+			old = append(old, pending{e, new(bool)})
+			continue
+		case seen[place{e.part, e.id}]: // the first of several copies is the one, whichever batch were to come first
+			out.Duplicates++
+			continue
+		}
+		seen[place{e.part, e.id}] = true
+		byPart[e.part] = append(byPart[e.part], pending{e, &owned[i]})
+		a.parts[e.part] = true
+	}
+	out.Expired = len(old)
+	if err := a.takeBack(ctx, old); err != nil {
+		return nil, err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
@@ -129,18 +168,43 @@ func (d *DB) own(ctx context.Context, stream string, b *block.Block, above uint6
 			}
 			batch := list[:n]
 			list = list[n:]
-			g.Go(func() error { return d.insert(gctx, stream, batch) })
+			g.Go(func() error { return a.db.insert(gctx, a.stream, batch) })
 		}
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for i, mine := range owned {
-		if !mine && b.Seq(i) > above {
-			out.Duplicates++
+	for _, list := range byPart {
+		for _, e := range list {
+			if !*e.owned {
+				out.Duplicates++
+			}
 		}
 	}
 	return owned, nil
+}
+
+// takeBack removes rows that an earlier attempt of ours has made of events that are behind the horizon now.
+func (a *attempt) takeBack(ctx context.Context, old []pending) error {
+	for part := range slices.Chunk(old, lookUp) {
+		err := a.db.retry(ctx, "look for expired events", func(ctx context.Context) error {
+			_, _, err := a.db.whose(ctx, a.stream, part)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, e := range part {
+			if !*e.owned {
+				continue
+			}
+			if err := a.db.exec(ctx, "remove expired event "+e.id, "DELETE FROM events WHERE part = $1 AND id = $2", e.part, e.id); err != nil {
+				return err
+			}
+			a.parts[e.part] = true
+		}
+	}
+	return nil
 }
 
 // place is an event's primary key.
@@ -164,7 +228,10 @@ func (d *DB) insert(ctx context.Context, stream string, todo []pending) error {
 			return err
 		}
 		for part := range slices.Chunk(there, lookUp) {
-			gone, err := d.whose(ctx, stream, part)
+			gone, others, err := d.whose(ctx, stream, part)
+			if err == nil {
+				err = d.adopt(ctx, stream, others)
+			}
 			if err != nil {
 				return err // asked again from the insert on: those answers don't change
 			}
@@ -217,16 +284,25 @@ func (d *DB) reason(ctx context.Context, stream string, e pending) error {
 	return fmt.Errorf("event %q: %w", e.id, errShort)
 }
 
-// whose reads the rows that stood in the way and gives the events whose rows are there no more. Only a list of literal
-// keys is a real-time read; parameters would make it a search, which sees nothing before a refresh.
-func (d *DB) whose(ctx context.Context, stream string, there []pending) (gone []pending, err error) {
+// stranger is an event whose row is another stream's.
+type stranger struct {
+	pending
+	stream string
+	seq    int64
+	at     version
+}
+
+// whose reads the rows that stood in the way. It marks the ones that are ours and gives the events whose rows are there
+// no more and those whose rows are others'. Only a list of literal keys is a real-time read; parameters would make it a
+// search, which sees nothing before a refresh.
+func (d *DB) whose(ctx context.Context, stream string, there []pending) (gone []pending, others []stranger, err error) {
 	byPart := map[int32][]pending{}
 	for _, e := range there {
 		byPart[e.part] = append(byPart[e.part], e)
 	}
 	for part, list := range byPart {
 		var sql strings.Builder
-		fmt.Fprintf(&sql, "SELECT id, stream, seq FROM events WHERE part = %d AND id IN (", part)
+		fmt.Fprintf(&sql, "SELECT id, stream, seq, _seq_no, _primary_term FROM events WHERE part = %d AND id IN (", part)
 		for i, e := range list {
 			if i > 0 {
 				sql.WriteByte(',')
@@ -236,28 +312,32 @@ func (d *DB) whose(ctx context.Context, stream string, there []pending) (gone []
 		sql.WriteByte(')')
 		rows, err := d.pool.Query(ctx, sql.String(), pgx.QueryExecModeExec) // a text of its own each time: not worth preparing
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		type owner struct {
-			ID, Stream string
-			Seq        int64
+		found := map[string]stranger{}
+		for rows.Next() {
+			var id string
+			var x stranger
+			if err := rows.Scan(&id, &x.stream, &x.seq, &x.at.seqNo, &x.at.term); err != nil {
+				rows.Close()
+				return nil, nil, err
+			}
+			found[id] = x
 		}
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[owner])
-		if err != nil {
-			return nil, err
-		}
-		byID := make(map[string]owner, len(found))
-		for _, p := range found {
-			byID[p.ID] = p
+		if err := rows.Err(); err != nil {
+			return nil, nil, err
 		}
 		for _, e := range list {
-			p, ok := byID[e.id]
-			if !ok {
+			switch x, ok := found[e.id]; {
+			case !ok:
 				gone = append(gone, e)
-			} else if p.Stream == stream && p.Seq == e.seq {
+			case x.stream != stream:
+				x.pending = e
+				others = append(others, x)
+			case x.seq == e.seq:
 				*e.owned = true
 			}
 		}
 	}
-	return gone, nil
+	return gone, others, nil
 }

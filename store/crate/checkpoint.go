@@ -84,6 +84,9 @@ func (d *DB) Checkpoint(ctx context.Context, key store.CheckpointKey) (store.Che
 	if err != nil {
 		return nil, err
 	}
+	if err := d.finishRepair(ctx, key.Plugin, key.Generation); err != nil {
+		return nil, err
+	}
 	c := &checkpoint{db: d, key: key, guard: d.checkpointGuard(key)}
 	c.series = newSeriesSet(metrics, func(ctx context.Context, metric string) (map[string]bool, error) {
 		return d.loadSeries(ctx, metric, key.Generation)
@@ -97,6 +100,10 @@ func (d *DB) Checkpoint(ctx context.Context, key store.CheckpointKey) (store.Che
 	if err != nil {
 		return nil, err
 	}
+	// The generation may have been given up in between, and its checkpoints removed: the one made here would stay.
+	if _, err := d.metricsOf(ctx, key.Plugin, key.Generation); err != nil {
+		return nil, errors.Join(err, d.forget(ctx, key))
+	}
 	if err := c.finish(ctx); err != nil {
 		return nil, err
 	}
@@ -109,6 +116,12 @@ func (d *DB) Checkpoint(ctx context.Context, key store.CheckpointKey) (store.Che
 		}
 	}
 	return c, nil
+}
+
+// forget removes the checkpoint of a generation that is no more.
+func (d *DB) forget(ctx context.Context, key store.CheckpointKey) error {
+	return d.exec(ctx, "remove a checkpoint", "DELETE FROM checkpoints WHERE plugin = $1 AND generation = $2 AND stream = $3",
+		key.Plugin, int64(key.Generation), key.Stream)
 }
 
 // Pos is the last position committed.
@@ -165,9 +178,10 @@ func (c *checkpoint) commit(ctx context.Context, m *store.Commit) error {
 		return c.finish(ctx)
 	}
 	p := &plan{Version: planVersion, From: row.intent, To: to}
-	if err := errors.Join(p.addCounts(c.series, m.Counters), p.addPuts(c.series, m.Puts), p.addDead(m.Dead)); err != nil {
+	if err := errors.Join(p.addCounts(c.series, m.Counters, c.db.horizonMap()), p.addPuts(c.series, m.Puts), p.addDead(m.Dead)); err != nil {
 		return err
 	}
+	c.db.commits.wait(ctx)
 	next := row
 	next.pos, next.intent = row.intent, to
 	if p.empty() {
@@ -228,6 +242,7 @@ func (d *DB) Positions(ctx context.Context, plugin string, generation uint32) ([
 		p.Pos, p.Intent = uint64(pos), uint64(intent)
 		out = append(out, p)
 		return err
-	}, "SELECT stream, pos, intent FROM checkpoints WHERE plugin = $1 AND generation = $2 ORDER BY stream", plugin, int64(generation))
+	}, "SELECT stream, pos, intent FROM checkpoints WHERE plugin = $1 AND generation = $2 AND stream <> $3 ORDER BY stream",
+		plugin, int64(generation), repairStream)
 	return out, err
 }

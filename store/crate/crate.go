@@ -32,6 +32,8 @@ type Options struct {
 	// Statement is the deadline of every single statement, 40 s where 0: longer than a cluster hangs when a node of it
 	// stops answering without dying (33 s measured).
 	Statement time.Duration
+	// Wait is how long Open tries while the database does not answer; 0 is until its context ends.
+	Wait time.Duration
 }
 
 const (
@@ -45,14 +47,21 @@ type DB struct {
 	pool     *pgxpool.Pool
 	log      *slog.Logger
 	opts     Options
+	at, user string               // hosts and user, for messages
 	deadline func() time.Duration // of one statement; tests shorten it at random
 
 	closed atomic.Bool
 	shards atomic.Pointer[string] // of the events, as last seen complete
 
+	commits gate // new commits of this process
+
 	mu       sync.Mutex
 	streams  map[string]*ownStream
 	versions map[string]uint64 // metric -> version as known to this process
+	horizons map[horizonOf]int64
+
+	stop context.CancelFunc // of the watch
+	done chan struct{}
 }
 
 // Open connects, checks that the schema is ours and creates what is missing. While the database is away it tries again
@@ -76,13 +85,31 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("open %s: %w", conf.ConnConfig.Host, err)
 	}
 	d := &DB{pool: pool, log: o.Logger.With("component", "store"), opts: o,
-		streams: map[string]*ownStream{}, versions: map[string]uint64{}}
+		streams: map[string]*ownStream{}, versions: map[string]uint64{}, horizons: map[horizonOf]int64{}, done: make(chan struct{})}
 	d.deadline = func() time.Duration { return o.Statement }
-	if err := d.prepare(ctx); err != nil {
+	d.at, d.user = hosts(conf.ConnConfig), conf.ConnConfig.User
+	if err := d.begin(ctx); err != nil {
 		pool.Close()
 		return nil, err
 	}
+	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(d.done)
+		d.watch(ctx)
+	}()
 	return d, nil
+}
+
+func (d *DB) begin(ctx context.Context) error {
+	if d.opts.Wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d.opts.Wait, fmt.Errorf("no answer within %s", d.opts.Wait))
+		defer cancel()
+	}
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
+	return d.look(ctx)
 }
 
 // Kind names the engine.
@@ -94,14 +121,18 @@ func (d *DB) Ping(ctx context.Context) error {
 	defer cancel()
 	var one int
 	if err := d.pool.QueryRow(ctx, "SELECT 1 FROM sys.cluster").Scan(&one); err != nil {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, d.inPlainWords(err))
 	}
 	return nil
 }
 
 // Close ends the use of the database. It waits for statements under way, which end at their own deadlines.
 func (d *DB) Close() error {
-	d.closed.Store(true)
+	if d.closed.Swap(true) {
+		return nil
+	}
+	d.stop()
+	<-d.done
 	d.pool.Close()
 	return nil
 }
@@ -156,19 +187,19 @@ func (d *DB) retry(ctx context.Context, what string, f func(context.Context) err
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errGivenUp), d.closed.Load():
-			return fmt.Errorf("%s: %w", what, err)
+		case errors.Is(err, errGivenUp), d.closed.Load(), refusal(err):
+			return fmt.Errorf("%s: %w", what, d.inPlainWords(err))
 		case ctx.Err() == nil && !unavailable(err):
 			// Not known to pass by itself. A few more tries, since a node that starts or stops says many things.
 			if refused++; refused >= maxRefusals {
-				return fmt.Errorf("%s: %w", what, err)
+				return fmt.Errorf("%s: %w", what, d.inPlainWords(err))
 			}
 		}
 		if !b.wait(ctx) {
-			return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, errors.Join(context.Cause(ctx), err))
+			return fmt.Errorf("%s: %w: %w (%w)", what, store.ErrUnavailable, d.inPlainWords(err), context.Cause(ctx))
 		}
 		if b.n == warnAfter {
-			d.log.Warn("database does not answer, trying again", "doing", what, "error", err)
+			d.log.Warn("database does not answer, trying again", "doing", what, "error", d.inPlainWords(err))
 		}
 	}
 }

@@ -22,7 +22,13 @@ func testMain(m *testing.M) int {
 
 // fresh makes a schema of its own.
 func fresh(t testing.TB) storetest.Open[*DB] {
-	url := cratetest.Start(t)
+	return at(cratetest.Start(t))
+}
+
+// emptied makes an empty database of tables that another test may have used: see cratetest.Reuse.
+func emptied(t testing.TB) storetest.Open[*DB] { return at(cratetest.Reuse(t)) }
+
+func at(url string) storetest.Open[*DB] {
 	return func(t testing.TB) *DB { return openAt(t, url) }
 }
 
@@ -42,8 +48,20 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
-func TestArchive(t *testing.T) { storetest.Archive(t, fresh) }
+func TestArchive(t *testing.T) { storetest.Archive(t, emptied) }
 
-func TestLedger(t *testing.T) { storetest.Ledger(t, fresh) }
+func TestLedger(t *testing.T) { storetest.Ledger(t, emptied) }
 
 func TestFencing(t *testing.T) { storetest.Fencing(t, fresh) }
+
+func TestCatalog(t *testing.T) { storetest.Catalog(t, emptied) }
+
+func TestReader(t *testing.T) { storetest.Reader(t, emptied) }
+
+func TestUpkeep(t *testing.T) { storetest.Upkeep(t, emptied) }
+
+func TestSums(t *testing.T) { storetest.Sums(t, emptied) }
+
+func TestScan(t *testing.T) { storetest.Scan(t, emptied) }
+
+func TestMend(t *testing.T) { storetest.Mend(t, emptied) }

@@ -2,8 +2,11 @@ package crate
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -49,6 +52,44 @@ func unavailable(err error) bool {
 		}
 	}
 	return false
+}
+
+// refusal says whether an error is a server's answer to who we are: no repetition mends it.
+func refusal(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	return errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28")
+}
+
+// plain is an error with a sentence of its own for what pgx tells in many lines.
+type plain struct {
+	text string
+	err  error
+}
+
+func (p plain) Error() string { return p.text }
+
+func (p plain) Unwrap() error { return p.err }
+
+// inPlainWords gives an error that users meet in words that say what is wrong and, where there is something, what to do.
+func (d *DB) inPlainWords(err error) error {
+	pg, dns := (*pgconn.PgError)(nil), (*net.DNSError)(nil)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28"):
+		return plain{fmt.Sprintf("CrateDB at %s refuses user %q: wrong password, or no such user may log in from here", d.at, d.user), err}
+	case errors.As(err, &pg) && strings.Contains(pg.Message, "read-only"):
+		return plain{"CrateDB's tables are read-only because its disk is nearly full: free disk space or add some; it goes on by itself then", err}
+	case errors.As(err, &pg) && pg.Code == "42501":
+		return plain{fmt.Sprintf("CrateDB user %q lacks a privilege: grant it DQL, DML and DDL on its schema (%s)", d.user, pg.Message), err}
+	case errors.As(err, &pg):
+		return err
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return plain{fmt.Sprintf("no host is named %s", dns.Name), err}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return plain{fmt.Sprintf("nothing listens at %s: is CrateDB running, and is that its PostgreSQL port?", d.at), err}
+	}
+	return err
 }
 
 const tagFailed = -3

@@ -108,7 +108,7 @@ func state(t *testing.T, d *DB) string {
 	t.Helper()
 	ctx := testContext(t)
 	var out []string
-	err := d.EachCell(ctx, store.CellQuery{Metric: "n", Generation: 1, Interval: time.Second, To: 100}, func(r store.Row) error {
+	err := d.EachCell(ctx, store.CellQuery{Plugin: "p", Metric: "n", Generation: 1, Interval: time.Second, To: 100}, func(r store.Row) error {
 		out = append(out, fmt.Sprint(r))
 		return nil
 	})
@@ -142,7 +142,7 @@ func TestCommit_LateStatements_DoNothing(t *testing.T) {
 		c := x.(*checkpoint)
 		p := &plan{Version: planVersion, From: c.cur.row.intent, To: int64(to)}
 		m := lateCommit(t, c, to, 1)
-		if err := errors.Join(p.addCounts(c.series, m.Counters), p.addPuts(c.series, m.Puts), p.addDead(m.Dead)); err != nil {
+		if err := errors.Join(p.addCounts(c.series, m.Counters, nil), p.addPuts(c.series, m.Puts), p.addDead(m.Dead)); err != nil {
 			t.Fatal(err)
 		}
 		plans = append(plans, p)
@@ -181,7 +181,7 @@ func TestCheckpoint_DiedBeforeRows_RedoIsSent(t *testing.T) {
 	c := x.(*checkpoint)
 	m := lateCommit(t, c, 5, 7)
 	p := &plan{Version: planVersion, To: 5}
-	if err := errors.Join(p.addCounts(c.series, m.Counters), p.addPuts(c.series, m.Puts), p.addDead(m.Dead)); err != nil {
+	if err := errors.Join(p.addCounts(c.series, m.Counters, nil), p.addPuts(c.series, m.Puts), p.addDead(m.Dead)); err != nil {
 		t.Fatal(err)
 	}
 	redo, err := p.encode()

@@ -3,6 +3,8 @@ package crate
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +27,7 @@ func scanEvent(r pgx.Rows) (e event, err error) {
 	return e, err
 }
 
-// Read gives events of a stream, the bodies after the rest: so that never more of them is held than a few blocks' worth.
+// Read gives events of a stream.
 func (d *DB) Read(ctx context.Context, r store.ReadRequest) ([]*block.Block, uint64, error) {
 	to, err := d.archivedTo(ctx, r.Stream)
 	if err != nil {
@@ -38,34 +40,64 @@ func (d *DB) Read(ctx context.Context, r store.ReadRequest) ([]*block.Block, uin
 	if r.Events > 0 {
 		limit = min(max(r.Events, leastRead), mostRead) // a few more cost nothing beside the round trips
 	}
+	sel := selection{"stream = $1 AND seq <= $2", []any{r.Stream, to}}
+	blocks, upto, more, err := d.readBlocks(ctx, sel, r.After, limit, r.Bodies)
+	if err != nil || more {
+		return blocks, upto, err
+	}
+	if n := len(blocks); n > 0 {
+		blocks[n-1].Upto = uint64(to)
+	}
+	return blocks, uint64(to), nil
+}
+
+// selection is a condition on events of one stream.
+type selection struct {
+	where string
+	args  []any
+}
+
+// and adds a condition on seq; seqs are given in the order of the text.
+func (s selection) and(format string, seqs ...int64) selection {
+	numbers := make([]any, len(seqs))
+	args := slices.Clone(s.args)
+	for i, x := range seqs {
+		args = append(args, x)
+		numbers[i] = len(args)
+	}
+	return selection{s.where + " AND " + fmt.Sprintf(format, numbers...), args}
+}
+
+// readBlocks reads events of a selection after a position, the bodies after the rest: so that never more of them is
+// held than a few blocks' worth. Everything up to the position that it gives is there; more says that there may be
+// more behind it.
+func (d *DB) readBlocks(ctx context.Context, sel selection, after uint64, limit int, bodies bool) (blocks []*block.Block, upto uint64, more bool, err error) {
 	var list []event
+	part := sel.and("seq > $%d", int64(after))
 	err = d.whole(ctx, "read events", func(ctx context.Context) error {
 		list = list[:0]
 		return d.queryOnce(ctx, func(rows pgx.Rows) error {
 			e, err := scanEvent(rows)
 			list = append(list, e)
 			return err
-		}, "SELECT "+eventColumns+" FROM events WHERE stream = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4",
-			r.Stream, int64(r.After), to, limit)
+		}, "SELECT "+eventColumns+" FROM events WHERE "+part.where+" ORDER BY seq LIMIT "+strconv.Itoa(limit), part.args...)
 	})
-	if err != nil {
-		return nil, 0, err
+	if err != nil || len(list) == 0 {
+		return nil, after, false, err
 	}
-	upto := uint64(to)
-	if len(list) == limit {
-		upto = uint64(list[limit-1].seq)
-	}
-	if r.Bodies {
+	more = len(list) == limit
+	if bodies {
 		var all bool
 		if list, all = cut(list); !all {
-			upto = uint64(list[len(list)-1].seq)
+			more = true
 		}
-		if err := d.bodies(ctx, r.Stream, list); err != nil {
-			return nil, 0, err
+		if err := d.bodies(ctx, sel, list); err != nil {
+			return nil, 0, false, err
 		}
 	}
-	blocks, err := build(list, r.After+1, upto, r.Bodies)
-	return blocks, upto, err
+	upto = uint64(list[len(list)-1].seq)
+	blocks, err = build(list, after+1, upto, bodies)
+	return blocks, upto, more, err
 }
 
 // cut ends a list of events where their bodies make four full blocks; one event is always left.
@@ -79,11 +111,9 @@ func cut(list []event) ([]event, bool) {
 	return list, true
 }
 
-// bodies reads the bodies of the events in the list, between which there is nothing but holes. Each must be there.
-func (d *DB) bodies(ctx context.Context, stream string, list []event) error {
-	if len(list) == 0 {
-		return nil
-	}
+// bodies reads the bodies of the events in the list, between which the selection has none. Each must be there.
+func (d *DB) bodies(ctx context.Context, sel selection, list []event) error {
+	sel = sel.and("seq >= $%d AND seq <= $%d", list[0].seq, list[len(list)-1].seq)
 	return d.retry(ctx, "read bodies", func(ctx context.Context) error {
 		n := 0
 		err := d.queryOnce(ctx, func(rows pgx.Rows) error {
@@ -99,8 +129,7 @@ func (d *DB) bodies(ctx context.Context, stream string, list []event) error {
 			}
 			n++
 			return nil
-		}, "SELECT seq, body FROM events WHERE stream = $1 AND seq >= $2 AND seq <= $3 ORDER BY seq",
-			stream, list[0].seq, list[len(list)-1].seq)
+		}, "SELECT seq, body FROM events WHERE "+sel.where+" ORDER BY seq", sel.args...)
 		if err == nil && n != len(list) {
 			err = fmt.Errorf("%w: %d bodies of %d events", errShort, n, len(list))
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -33,15 +34,17 @@ type plan struct {
 	Counters []countPlan `json:"c,omitempty"`
 	Latest   []putPlan   `json:"p,omitempty"`
 	Dead     []deadPlan  `json:"d,omitempty"`
+	Fixes    []fixPlan   `json:"f,omitempty"` // of a repair
 }
 
 // countPlan is the counts of a metric at an interval, a column each.
 type countPlan struct {
-	Metric  string   `json:"m"`
-	Gran    int64    `json:"g"` // seconds
-	Buckets []int64  `json:"b"` // starts, seconds since 1970
-	Keys    []string `json:"k"`
-	N       []int64  `json:"n"`
+	Metric     string   `json:"m"`
+	Dimensions int      `json:"x"` // of the metric
+	Gran       int64    `json:"g"` // seconds
+	Buckets    []int64  `json:"b"` // starts, seconds since 1970
+	Keys       []string `json:"k"`
+	N          []int64  `json:"n"`
 }
 
 type putPlan struct {
@@ -52,6 +55,17 @@ type putPlan struct {
 	Value  string `json:"v"`
 }
 
+// fixPlan sets a latest value (removes it where Value is nil) as long as its row is at a version.
+type fixPlan struct {
+	Metric string  `json:"m"`
+	Key    string  `json:"k"`
+	Time   int64   `json:"t"`
+	ID     string  `json:"i"`
+	Value  *string `json:"v"`
+	SeqNo  int64   `json:"s"`
+	Term   int64   `json:"p"`
+}
+
 type deadPlan struct {
 	Seq   int64  `json:"s"`
 	ID    string `json:"i"`
@@ -59,7 +73,22 @@ type deadPlan struct {
 	At    int64  `json:"a"` // µs since 1970
 }
 
-func (p *plan) empty() bool { return len(p.Counters)+len(p.Latest)+len(p.Dead) == 0 }
+func (p *plan) empty() bool { return len(p.Counters)+len(p.Latest)+len(p.Dead)+len(p.Fixes) == 0 }
+
+// metrics lists what the plan changes.
+func (p *plan) metrics() []string {
+	changed := map[string]bool{}
+	for _, c := range p.Counters {
+		changed[c.Metric] = true
+	}
+	for _, q := range p.Latest {
+		changed[q.Metric] = true
+	}
+	for _, f := range p.Fixes {
+		changed[f.Metric] = true
+	}
+	return slices.Sorted(maps.Keys(changed))
+}
 
 func (p *plan) encode() (string, error) {
 	var b bytes.Buffer
@@ -108,14 +137,15 @@ func decodePlan(redo string, row checkpointRow) (*plan, error) {
 }
 
 // addCounts takes over the deltas of a commit with the keys that their series numbers stand for.
-func (p *plan) addCounts(s *seriesSet, list []store.CounterDeltas) error {
+// Buckets behind their horizon are left out; nil has none.
+func (p *plan) addCounts(s *seriesSet, list []store.CounterDeltas, horizons map[horizonOf]int64) error {
 	for _, in := range list {
 		gran := int64(in.Interval / time.Second)
 		keys, err := s.keys(in.Metric)
 		if err != nil {
 			return err
 		}
-		out := countPlan{Metric: in.Metric, Gran: gran, Buckets: make([]int64, 0, len(in.Cells)),
+		out := countPlan{Metric: in.Metric, Gran: gran, Dimensions: s.dimensions(in.Metric), Buckets: make([]int64, 0, len(in.Cells)),
 			Keys: make([]string, 0, len(in.Cells)), N: make([]int64, 0, len(in.Cells))}
 		if !s.hasInterval(in.Metric, in.Interval) {
 			return fmt.Errorf("%w interval %s of metric %s", store.ErrUnknown, in.Interval, in.Metric)
@@ -129,7 +159,11 @@ func (p *plan) addCounts(s *seriesSet, list []store.CounterDeltas) error {
 			case c.N > maxDelta || c.N < -maxDelta:
 				return fmt.Errorf("metric %s: %d is too much for one cell", in.Metric, c.N)
 			}
-			out.Buckets = append(out.Buckets, c.Cell.Bucket()*gran)
+			start := c.Cell.Bucket() * gran
+			if before, ok := horizons[horizonOf{in.Metric, gran}]; ok && start < before {
+				continue
+			}
+			out.Buckets = append(out.Buckets, start)
 			out.Keys = append(out.Keys, keys[c.Cell.Series()])
 			out.N = append(out.N, c.N)
 		}

@@ -53,7 +53,7 @@ func TestPlan_BadCommits_AreRefused(t *testing.T) {
 		"sum out of range": {{Cell: store.MakeCell(1, 0), N: 1 << 60}},
 	} {
 		p := &plan{}
-		if err := p.addCounts(s, []store.CounterDeltas{{Metric: "n", Interval: second, Cells: cells}}); err == nil {
+		if err := p.addCounts(s, []store.CounterDeltas{{Metric: "n", Interval: second, Cells: cells}}, nil); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}

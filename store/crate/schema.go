@@ -38,14 +38,18 @@ func (d *DB) tables() []string {
 		"CREATE TABLE IF NOT EXISTS streams (id TEXT PRIMARY KEY, archived_to BIGINT, owned BIGINT, epoch BIGINT, retired BOOLEAN) " + one + ")",
 		"CREATE TABLE IF NOT EXISTS checkpoints (plugin TEXT, generation INTEGER, stream TEXT, pos BIGINT, intent BIGINT, redo " +
 			carried + ", epoch BIGINT, retired BOOLEAN, PRIMARY KEY (plugin, generation, stream)) " + one + ")",
+		// A row of counts is one stream's (slot) share of a cell. k1 to k3 are the first dimensions of dkey, for filters;
+		// was is the count before the commit that made it n, at was_pos (see rows.go).
 		"CREATE TABLE IF NOT EXISTS counters (metric TEXT, generation INTEGER, gran BIGINT, bucket BIGINT, dkey TEXT, slot TEXT, " +
-			"n BIGINT, pos BIGINT, PRIMARY KEY (metric, generation, gran, bucket, dkey, slot)) " + many + slow,
+			"k1 TEXT, k2 TEXT, k3 TEXT, n BIGINT, pos BIGINT, was BIGINT, was_pos BIGINT, " +
+			"PRIMARY KEY (metric, generation, gran, bucket, dkey, slot)) " + many + slow,
 		"CREATE TABLE IF NOT EXISTS latest (metric TEXT, generation INTEGER, dkey TEXT, ts BIGINT, id TEXT, doc " + carried +
 			", PRIMARY KEY (metric, generation, dkey)) " + many + slow,
 		"CREATE TABLE IF NOT EXISTS dead_letters (plugin TEXT, generation INTEGER, stream TEXT, seq BIGINT, id TEXT, error " + carried +
 			", at BIGINT, PRIMARY KEY (plugin, generation, stream, seq)) " + one + slow,
 		"CREATE TABLE IF NOT EXISTS plugins (id TEXT PRIMARY KEY, doc " + carried + ") " + one + ")",
-		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT) " + one + ")",
+		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT, version BIGINT) " + one + ")",
+		"CREATE TABLE IF NOT EXISTS horizons (metric TEXT, gran BIGINT, before BIGINT, PRIMARY KEY (metric, gran)) " + one + ")",
 	}
 }
 

@@ -10,16 +10,20 @@ import (
 )
 
 const (
-	sendRows  = 2000    // rows in one statement
-	sendBytes = 4 << 20 // of their documents
+	keyColumns = 3       // dimensions with a column of their own
+	sendRows   = 2000    // rows in one statement
+	sendBytes  = 4 << 20 // of their documents
 )
 
 // A row of counts takes a commit once: each carries the position of the last one it took. A statement that comes late
 // carries a position that has been durable before, so it does nothing.
-const upsertCounters = "INSERT INTO counters (metric, generation, gran, bucket, dkey, slot, n, pos) (SELECT * FROM UNNEST(" +
-	"$1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])) " +
+const upsertCounters = "INSERT INTO counters (metric, generation, gran, bucket, dkey, slot, k1, k2, k3, n, pos, was, was_pos) " +
+	"(SELECT m, g, i, b, d, s, k1, k2, k3, n, p, 0, 0 FROM UNNEST($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::text[], " +
+	"$6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::bigint[]) AS u(m, g, i, b, d, s, k1, k2, k3, n, p)) " +
 	"ON CONFLICT (metric, generation, gran, bucket, dkey, slot) DO UPDATE SET " +
 	"n = CASE WHEN excluded.pos > pos THEN n + excluded.n ELSE n END, " +
+	"was = CASE WHEN excluded.pos > pos THEN n ELSE was END, " +
+	"was_pos = CASE WHEN excluded.pos > pos THEN pos ELSE was_pos END, " +
 	"pos = CASE WHEN excluded.pos > pos THEN excluded.pos ELSE pos END"
 
 // The newest value wins, however often and however late it comes.
@@ -55,26 +59,37 @@ func (d *DB) send(ctx context.Context, key store.CheckpointKey, p *plan) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	d.raise(p)
-	return nil
+	if err := d.sendFixes(ctx, key, p.Fixes); err != nil {
+		return err
+	}
+	return d.raise(ctx, p.metrics())
 }
 
 func sendCounters(key store.CheckpointKey, p *plan, upsert func(string, string, int, ...any)) {
 	var metrics, keys []string
 	var grans, buckets, ns []int64
+	var dims [keyColumns][]*string
 	flush := func() {
 		n := len(ns)
 		if n == 0 {
 			return
 		}
-		upsert("counters", upsertCounters, n, metrics, repeat(int32(key.Generation), n), grans, buckets, keys,
-			repeat(key.Stream, n), ns, repeat(p.To, n))
-		metrics, keys, grans, buckets, ns = nil, nil, nil, nil, nil
+		upsert("counters", upsertCounters, n, metrics, repeat(int32(key.Generation), n), grans, buckets, keys, repeat(key.Stream, n),
+			dims[0], dims[1], dims[2], ns, repeat(p.To, n))
+		metrics, keys, grans, buckets, ns, dims = nil, nil, nil, nil, nil, [keyColumns][]*string{}
 	}
 	for _, c := range p.Counters {
 		for i := range c.N {
 			metrics, keys = append(metrics, c.Metric), append(keys, c.Keys[i])
 			grans, buckets, ns = append(grans, c.Gran), append(buckets, c.Buckets[i]), append(ns, c.N[i])
+			values := store.SplitKey(c.Keys[i], c.Dimensions)
+			for k := range dims {
+				var v *string
+				if k < len(values) {
+					v = &values[k]
+				}
+				dims[k] = append(dims[k], v)
+			}
 			if len(ns) == sendRows {
 				flush()
 			}
@@ -118,20 +133,4 @@ func (d *DB) upsert(ctx context.Context, what, sql string, rows int, args ...any
 		}
 		return nil
 	})
-}
-
-// raise raises the versions of the metrics that a commit changed.
-func (d *DB) raise(p *plan) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	changed := map[string]bool{}
-	for _, c := range p.Counters {
-		changed[c.Metric] = true
-	}
-	for _, q := range p.Latest {
-		changed[q.Metric] = true
-	}
-	for m := range changed {
-		d.versions[m]++
-	}
 }

@@ -38,13 +38,16 @@ type metricSeries struct {
 func newSeriesSet(metrics []store.Metric, load func(context.Context, string) (map[string]bool, error)) *seriesSet {
 	s := &seriesSet{load: load, metrics: map[string]*metricSeries{}}
 	for _, m := range metrics {
-		limit := m.SeriesLimit
-		if limit <= 0 {
-			limit = store.DefaultSeriesLimit
-		}
-		s.metrics[m.ID] = &metricSeries{def: m, limit: min(limit, store.MaxSeries-1), number: map[string]uint32{}}
+		s.metrics[m.ID] = &metricSeries{def: m, limit: seriesLimit(m), number: map[string]uint32{}}
 	}
 	return s
+}
+
+func seriesLimit(m store.Metric) int {
+	if m.SeriesLimit <= 0 {
+		return store.DefaultSeriesLimit
+	}
+	return min(m.SeriesLimit, store.MaxSeries-1)
 }
 
 func (s *seriesSet) has(metric string) bool { return s.metrics[metric] != nil } // the map itself never changes
@@ -52,6 +55,14 @@ func (s *seriesSet) has(metric string) bool { return s.metrics[metric] != nil } 
 func (s *seriesSet) hasInterval(metric string, interval time.Duration) bool {
 	m := s.metrics[metric]
 	return m != nil && slices.Contains(m.def.Intervals, interval)
+}
+
+// dimensions gives how many dimensions a metric has.
+func (s *seriesSet) dimensions(metric string) int {
+	if m := s.metrics[metric]; m != nil {
+		return len(m.def.Dimensions)
+	}
+	return 0
 }
 
 // keys gives the keys by number. The slice only ever grows behind what is given here.

@@ -6,9 +6,12 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -70,6 +73,18 @@ func parseURL(raw string, statement time.Duration) (*pgxpool.Config, error) {
 		(statement + 20*time.Second).Milliseconds())
 	conf.ConnConfig.RuntimeParams["application_name"] = "statscache"
 	return conf, nil
+}
+
+// hosts lists where a configuration connects to.
+func hosts(c *pgx.ConnConfig) string {
+	list := []string{net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))}
+	for _, f := range c.Fallbacks {
+		if h := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))); !slices.Contains(list, h) { // each once, whatever its TLS
+			list = append(list, h)
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ")
 }
 
 // redact leaves out what stands before the @: it may be a password.
