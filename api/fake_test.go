@@ -32,6 +32,8 @@ type fakeStore struct {
 	latest  map[string][]store.LatestRow
 	gone    []store.Horizon
 	fail    error
+
+	tooCostly bool // Sums says so
 	gate    chan struct{} // when set, Rows waits for it
 
 	lists, asked atomic.Int64 // calls of Metrics; of Rows and Latest
@@ -171,6 +173,9 @@ func (f *fakeStore) Sums(_ context.Context, q store.SumQuery) ([]store.Sum, erro
 	defer f.mu.Unlock()
 	if f.fail != nil {
 		return nil, f.fail
+	}
+	if f.tooCostly {
+		return nil, store.ErrTooCostly
 	}
 	i := slices.IndexFunc(f.metrics, func(m store.ServedMetric) bool { return m.ID == q.Metric })
 	iv := int64(q.Interval / time.Second)
