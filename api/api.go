@@ -63,6 +63,7 @@ type Options struct {
 	MaximumRows int
 	CacheBytes  int64 // what kept answers may take
 	Queries     int   // how many questions to the store may run at once
+	Streams     int   // how many live streams may be open at once
 
 	Now      func() time.Time
 	Logger   *slog.Logger
@@ -88,6 +89,7 @@ type Server struct {
 	flights singleflight.Group
 	catalog catalog
 	start   *startPage
+	streams *streams
 	errors  *template.Template // the page of an error
 
 	complaints complaints
@@ -143,6 +145,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	if s.observe, err = newObserver(o.Registry); err != nil {
+		return nil, err
+	}
+	if s.streams, err = newStreams(o.Streams, o.Registry); err != nil {
 		return nil, err
 	}
 	if s.start, err = newStartPage(); err != nil {
@@ -202,5 +207,9 @@ func NewHTTPServer(h http.Handler, write time.Duration, log *slog.Logger) *http.
 	return srv
 }
 
-// HTTPServer gives a server for the public face, to be started with Serve.
-func (s *Server) HTTPServer() *http.Server { return NewHTTPServer(s, 30*time.Second, s.log) }
+// HTTPServer gives a server for the public face, to be started with Serve. Its Shutdown ends live streams.
+func (s *Server) HTTPServer() *http.Server {
+	srv := NewHTTPServer(s, 30*time.Second, s.log)
+	srv.RegisterOnShutdown(s.streams.end)
+	return srv
+}

@@ -99,6 +99,7 @@ func contractCases() map[string][]string {
 		"/api/v1/plugins":      {"/api/v1/plugins"},
 		"/api/v1/status":       {"/api/v1/status"},
 		"/api/v1/metrics":      {"/api/v1/metrics"},
+		"/api/v1/stream":       {"/api/v1/stream?metrics=nothing", "/api/v1/stream?metric=volume"}, // one that is open never ends
 		"/api/v1/metrics/{id}": {"/api/v1/metrics/volume", "/api/v1/metrics/nothing"},
 		"/api/v1/metrics/{id}/series": {
 			"/api/v1/metrics/volume-by-category/series", "/api/v1/metrics/volume-by-category/series?from=2018-04-26&to=2018-04-27&step=6h&group_by=category&top=2&other=1&tz=Asia/Kolkata",

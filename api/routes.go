@@ -77,6 +77,7 @@ func (s *Server) routes() *echo.Echo {
 	data("/metrics/:id/dimensions/:dim", s.valuesQuestion)
 	data("/users/:name", s.personQuestion)
 	v1("/openapi.json", s.openapiQuestion)
+	get("/api/v1/stream", s.streamHandler)
 
 	get("/", s.start.page(s))
 	for name := range startFiles {
