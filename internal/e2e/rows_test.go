@@ -87,7 +87,7 @@ func (s status) caughtUp() error {
 		return errors.New("no plugin runs")
 	}
 	for _, p := range s.Plugins {
-		if p.State != "running" || p.Lag != 0 {
+		if p.State != "disabled" && (p.State != "running" || p.Lag != 0) {
 			return fmt.Errorf("plugin %s is %s and lags by %d", p.ID, p.State, p.Lag)
 		}
 	}
