@@ -33,8 +33,8 @@ type fakeStore struct {
 	gone    []store.Horizon
 	fail    error
 
-	tooCostly bool // Sums says so
-	gate    chan struct{} // when set, Rows waits for it
+	tooCostly bool          // Sums says so
+	gate      chan struct{} // when set, Rows waits for it
 
 	lists, asked atomic.Int64 // calls of Metrics; of Rows and Latest
 }

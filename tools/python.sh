@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the virtual environment with real fedmsg and pyzmq in the user's cache folder, or does nothing when it is as
+# Makes the virtual environment with real fedmsg, pyzmq and schemathesis in the user's cache folder, or does nothing when it is as
 # tools/requirements.txt says. A machine where that is impossible isn't an error here: the tests that need it are
 # skipped with a reason, and the run of the tests decides what that means.
 set -u
@@ -9,7 +9,7 @@ venv=$cache/venv
 stamp=$venv/requirements.txt
 
 fail() {
-	echo "python.sh: $1; tests against the real fedmsg will be skipped" >&2
+	echo "python.sh: $1; tests against the real fedmsg and with schemathesis will be skipped" >&2
 	exit 0
 }
 
@@ -23,7 +23,7 @@ fi
 if cmp -s "$requirements" "$stamp" && "$venv/bin/python" -c '' 2>/dev/null; then
 	exit 0
 fi
-echo "installing the real fedmsg and pyzmq into $venv (only this once, about a minute)"
+echo "installing the real fedmsg, pyzmq and schemathesis into $venv (only this once, about a minute)"
 rm -f "$stamp"
 # An environment that still runs is mended in place: another run may be using it.
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
