@@ -50,6 +50,7 @@ func (d *DB) tables() []string {
 		"CREATE TABLE IF NOT EXISTS plugins (id TEXT PRIMARY KEY, doc " + carried + ") " + one + ")",
 		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT, version BIGINT) " + one + ")",
 		"CREATE TABLE IF NOT EXISTS horizons (metric TEXT, gran BIGINT, before BIGINT, PRIMARY KEY (metric, gran)) " + one + ")",
+		leaseTable(one),
 	}
 }
 

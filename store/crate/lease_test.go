@@ -1,0 +1,11 @@
+package crate
+
+import (
+	"testing"
+
+	"github.com/statscache/statscache/store/storetest"
+)
+
+func TestLeases(t *testing.T) { storetest.Leases(t, emptied) }
+
+func TestLeases_AnswersLost(t *testing.T) { storetest.Leases(t, flaky) }
