@@ -138,6 +138,7 @@ func New(o Options) (*Host, error) {
 		}
 	}
 	for _, p := range o.Programs {
+		p.Argv = slices.Clone(p.Argv) // the caller's may be another host's, too
 		if len(p.Argv) > 0 && filepath.Base(p.Argv[0]) != p.Argv[0] {
 			if p.Argv[0], err = filepath.Abs(p.Argv[0]); err != nil {
 				return nil, errors.Join(fmt.Errorf("plugin %s: %w", p.ID, err), home.close())

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -129,6 +128,23 @@ func TestRequeue_WhatFailsAgain_IsDeadWithTheNewError(t *testing.T) {
 	}
 }
 
+// slices30 is a store that reads single events with the 30 positions from theirs on, so that a requeue takes many batches.
+type slices30 struct{ *sqlite.DB }
+
+func (s slices30) Read(ctx context.Context, r store.ReadRequest) ([]*block.Block, uint64, error) {
+	blocks, upto, err := s.DB.Read(ctx, r)
+	for i, b := range blocks {
+		keep := make([]bool, b.Len())
+		for j := range keep {
+			keep[j] = b.Seq(j) > r.After && b.Seq(j) <= r.After+30
+		}
+		if blocks[i], err = b.Keep(keep); err != nil {
+			return nil, 0, err
+		}
+	}
+	return blocks, upto, err
+}
+
 func TestRequeue_ProcessKilledAndRequestGivenUp_AnywhereAndOften_CountsOnce(t *testing.T) {
 	words := map[uint64]string{}
 	for seq := uint64(1); seq <= 1200; seq += 3 {
@@ -137,24 +153,44 @@ func TestRequeue_ProcessKilledAndRequestGivenUp_AnywhereAndOften_CountsOnce(t *t
 	_, db, blocks, mend, o := poisoned(t, 100, words)
 	n := len(buried(t, db, "moody"))
 	mend("")
+	o.Store = slices30{db}
 	r := rand.New(rand.NewPCG(31, 3))
+	struck, started := 0, time.Now()
 	for round := 0; round < 12; round++ {
 		h, stop := runHost(t, o)
 		ctx, cancel := context.WithCancel(soon(t))
-		var all sync.WaitGroup
-		all.Go(func() { _, _ = h.Requeue(ctx, "moody", nil) })
-		time.Sleep(time.Duration(r.IntN(150)) * time.Millisecond) // so that it strikes anywhere
-		if pid := statusOf(h, "moody").PID; pid != 0 && round%3 > 0 {
+		// It strikes before the first batch, or with one or two of them taken.
+		strike, told, at, over := round%3, 0, make(chan struct{}), make(chan struct{})
+		progress := func(done, total int) {
+			if told == strike && done < total {
+				struck++
+				close(at)
+			}
+			told++
+		}
+		go func() {
+			defer close(over)
+			_, _ = h.Requeue(ctx, "moody", progress)
+		}()
+		select {
+		case <-at:
+		case <-over:
+		}
+		time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond) // so that it strikes anywhere in a batch
+		if pid := statusOf(h, "moody").PID; pid != 0 && round%4 > 0 {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
-			time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
 		}
 		if round%2 == 0 {
 			stop()
 		}
 		cancel()
-		all.Wait()
+		<-over
 		stop()
 	}
+	if struck < 6 {
+		t.Errorf("only %d rounds struck in the middle", struck)
+	}
+	t.Logf("%d rounds struck in the middle, %s", struck, time.Since(started))
 	t.Logf("%d of %d dead letters are left", len(buried(t, db, "moody")), n)
 	h, _ := runHost(t, o)
 	if got, err := h.Requeue(soon(t), "moody", nil); err != nil || got.Dead+got.Left+got.Expired > 0 {
