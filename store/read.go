@@ -40,7 +40,8 @@ type CellQuery struct {
 	From, To   int64 // buckets that start in [From, To), seconds since 1970
 }
 
-// Reader answers questions about numbers. Every call sees whole commits only.
+// Reader answers questions about numbers. Rows sees whole commits only. The other calls see all of every commit up to
+// the settled position, and on an engine without transactions any part of one that is under way: see Positions.
 type Reader interface {
 	// Rows gives rows in order and how many match without Offset and Limit. ErrUnknown: no such metric or interval.
 	Rows(ctx context.Context, q RowQuery) (rows []Row, total int, err error)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/statscache/statscache/internal/cratetest"
 	"github.com/statscache/statscache/store/storetest"
 )
@@ -65,3 +67,20 @@ func TestSums(t *testing.T) { storetest.Sums(t, emptied) }
 func TestScan(t *testing.T) { storetest.Scan(t, emptied) }
 
 func TestMend(t *testing.T) { storetest.Mend(t, emptied) }
+
+// run runs statements beside the store.
+func run(t *testing.T, conf *pgx.ConnConfig, sql ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := pgx.ConnectConfig(ctx, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(ctx) }()
+	for _, s := range sql {
+		if _, err := c.Exec(ctx, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -18,8 +18,10 @@ const (
 
 var (
 	// errShort: a statement was answered, but not for all of its rows. It is repeated.
-	errShort  = errors.New("not acknowledged for every row")
-	errClosed = errors.New("the store is closed")
+	errShort = errors.New("not acknowledged for every row")
+	// errReadOnly: the server has blocked a table of ours because its disk is nearly full. It is repeated, too.
+	errReadOnly = errors.New("tables are read-only")
+	errClosed   = errors.New("the store is closed")
 	// errGivenUp marks what no repetition mends.
 	errGivenUp = errors.New("refused")
 )
@@ -78,9 +80,9 @@ func (d *DB) inPlainWords(err error) error {
 		return nil
 	case errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28"):
 		return plain{fmt.Sprintf("CrateDB at %s refuses user %q: wrong password, or no such user may log in from here", d.at, d.user), err}
-	case errors.As(err, &pg) && strings.Contains(pg.Message, "read-only"):
+	case errors.Is(err, errReadOnly), errors.As(err, &pg) && strings.Contains(pg.Message, "read-only"):
 		return plain{"CrateDB's tables are read-only because its disk is nearly full: free disk space or add some; it goes on by itself then", err}
-	case errors.As(err, &pg) && pg.Code == "42501":
+	case errors.As(err, &pg) && (pg.Code == "42501" || pg.Code == "3F000"): // what one may not see is unknown
 		return plain{fmt.Sprintf("CrateDB user %q lacks a privilege: grant it DQL, DML and DDL on its schema (%s)", d.user, pg.Message), err}
 	case errors.As(err, &pg):
 		return err

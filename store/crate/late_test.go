@@ -89,7 +89,7 @@ func TestAttach_SecondProcess_FencesTheFirst(t *testing.T) {
 
 func latePlugin() store.Plugin {
 	return store.Plugin{ID: "p", Fingerprint: "f", Metrics: []store.Metric{
-		{ID: "n", Kind: store.Counter, Intervals: []time.Duration{time.Second}}, {ID: "v", Kind: store.Latest}}}
+		{ID: "n", Kind: store.Counter, Dimensions: []store.Dimension{{Name: "key"}}, Intervals: []time.Duration{time.Second}}, {ID: "v", Kind: store.Latest}}}
 }
 
 func lateCommit(t *testing.T, c store.Checkpoint, to uint64, n int64) *store.Commit {

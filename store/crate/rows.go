@@ -21,6 +21,7 @@ const (
 	wholeWithin = 3 * time.Second
 	// patientReads is how often it tries before it holds up those of this process.
 	patientReads = 2
+	spanArgs     = 5 // arguments that say which counts
 )
 
 // moment is a state of a generation's counts in which every stream stands at a commit's end.
@@ -30,7 +31,7 @@ const (
 // row that two commits have changed since is lost to it; then the read begins again.
 type moment struct {
 	where string // metric, generation and interval, buckets in a span
-	args  []any
+	args  []any  // of where, then of the rest
 	n     string // what a row counts at the moment
 	seen  string // 1 where it was there
 	torn  string // 1 where that is lost
@@ -46,7 +47,7 @@ func (d *DB) momentOf(ctx context.Context, m store.ServedMetric, interval time.D
 		args: []any{m.ID, int64(m.Generation), int64(interval / time.Second), bounded(from), bounded(to)}}
 	var cases strings.Builder
 	reset := func() {
-		x.args, x.least = x.args[:5], math.MaxInt64
+		x.args, x.least = x.args[:spanArgs], math.MaxInt64
 		cases.Reset()
 	}
 	err := d.query(ctx, "read positions", reset, func(r pgx.Rows) error {

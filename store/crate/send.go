@@ -2,8 +2,10 @@ package crate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/statscache/statscache/store"
@@ -129,8 +131,20 @@ func (d *DB) upsert(ctx context.Context, what, sql string, rows int, args ...any
 			return err
 		}
 		if n := tagCount(tag); n != rows {
-			return fmt.Errorf("%w: %q for %d rows", errShort, tag.String(), rows)
+			return errors.Join(fmt.Errorf("%w: %q for %d rows", errShort, tag.String(), rows), d.blocked(ctx))
 		}
 		return nil
 	})
+}
+
+// blocked says whether the server has made one of our tables read-only: to a statement of many rows it answers with
+// fewer rows then, without an error.
+func (d *DB) blocked(ctx context.Context) error {
+	n := 0
+	err := d.queryOnce(ctx, func(r pgx.Rows) error { return r.Scan(&n) }, "SELECT count(*) FROM information_schema.tables WHERE "+
+		"table_schema = CURRENT_SCHEMA AND (settings['blocks']['read_only_allow_delete'] OR settings['blocks']['read_only'])")
+	if err == nil && n > 0 {
+		err = errReadOnly
+	}
+	return err
 }

@@ -83,9 +83,9 @@ func newSumming(q store.SumQuery, dims int) *summing {
 	return s
 }
 
-// where adds the conditions that the columns can answer.
-func (s *summing) where(x *moment) (string, []any) {
-	sql, args := x.where, slices.Clone(x.args)
+// where adds the conditions that the columns can answer to those of a moment.
+func (s *summing) where(sql string, args []any) (string, []any) {
+	args = slices.Clone(args)
 	for _, w := range s.q.Where {
 		if w.Dim >= keyColumns {
 			continue
@@ -110,9 +110,9 @@ func (s *summing) where(x *moment) (string, []any) {
 var likeEscape = strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`) // immutable
 
 func (s *summing) ask(ctx context.Context, d *DB, x *moment) ([]store.Sum, error) {
-	where, args := s.where(x)
 	if s.q.MaxScan > 0 {
 		n := 0
+		where, args := s.where(x.where, x.args[:spanArgs])
 		err := d.query(ctx, "count rows", func() {}, func(r pgx.Rows) error { return r.Scan(&n) }, "SELECT count(*) FROM counters WHERE "+where, args...)
 		if err != nil {
 			return nil, err
@@ -121,6 +121,7 @@ func (s *summing) ask(ctx context.Context, d *DB, x *moment) ([]store.Sum, error
 			return nil, fmt.Errorf("%w: %d counts to read, more than %d", store.ErrTooCostly, n, s.q.MaxScan)
 		}
 	}
+	where, args := s.where(x.where, x.args)
 	at := strconv.FormatInt(bounded(s.q.From), 10) + "::bigint"
 	group := slices.Clone(s.by)
 	if s.q.Step > 0 {
