@@ -60,6 +60,7 @@ func FuzzOpen(f *testing.F) {
 
 func FuzzDecodeState(f *testing.F) {
 	f.Add(state{stream: newStream(), archived: 5, next: 9}.encode())
+	f.Add(state{stream: newStream(), archived: 5, next: 9, renewed: newStream(), base: 3}.encode())
 	f.Add([]byte("statscache journal 1\nstream x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := decodeState(data)

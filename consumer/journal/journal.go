@@ -50,7 +50,7 @@ const (
 // Locks are taken in the order write, disk, mu; scanning before mu and with no other. Nothing touches a file under mu.
 type Journal struct {
 	opt    Options
-	stream string
+	stream string // in every file
 
 	write sync.Mutex // the writing end: file, buf; held over an append's write and sync
 	file  File       // of the last segment while it is being written; nil: the next append starts a segment
@@ -66,7 +66,9 @@ type Journal struct {
 	used     int64
 	next     uint64
 	archived uint64
-	need     int64 // bytes of the append that was refused last
+	renewed  string // the stream's id where it isn't that of the files any more
+	base     uint64 // positions up to here were the former stream's
+	need     int64  // bytes of the append that was refused last
 	tail     []tailBlock
 	tailSize int
 	closed   bool
@@ -107,8 +109,20 @@ func Open(opt Options) (*Journal, error) {
 	return j, nil
 }
 
-// Stream is the random id of this journal's numbering: 26 lower-case base32 characters.
-func (j *Journal) Stream() string { return j.stream }
+// Stream is the random id of this journal's stream: 26 lower-case base32 characters.
+func (j *Journal) Stream() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return cmp.Or(j.renewed, j.stream)
+}
+
+// Base is the position up to which the numbering was another stream's, before Renew; 0 where there was none. Positions
+// up to it are no business of the stream that Stream names.
+func (j *Journal) Base() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.base
+}
 
 // Next is the position that the next block must start at; the first one ever is 1.
 func (j *Journal) Next() uint64 {
@@ -148,7 +162,7 @@ func (j *Journal) Close() error {
 	j.disk.Lock()
 	defer j.disk.Unlock()
 	j.mu.Lock()
-	last := state{stream: j.stream, archived: j.archived, next: j.next}
+	last := j.state()
 	j.tail, j.tailSize = nil, 0
 	j.mu.Unlock()
 	// With the end of the numbering on record the next Open can tell a last record that went bad later from one that

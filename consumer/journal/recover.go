@@ -83,7 +83,7 @@ func (j *Journal) load() error {
 	if err != nil {
 		return err
 	}
-	j.stream = st.stream
+	j.stream, j.renewed, j.base = st.stream, st.renewed, st.base
 	j.archived = max(st.archived, j.opt.ArchivedTo)
 	j.next = max(st.next, j.archived+1)
 	if j.next > math.MaxInt64 {
@@ -96,7 +96,7 @@ func (j *Journal) load() error {
 		n++
 	}
 	if j.archived > st.archived || n > 0 {
-		if err := j.saveState(state{stream: j.stream, archived: j.archived, next: j.next}); err != nil {
+		if err := j.saveState(j.state()); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
@@ -20,6 +21,7 @@ const (
 	tempSuffix  = ".tmp"
 	streamBytes = 26 // 130 random bits in base32
 	stateFormat = "statscache journal 1\nstream %s\narchived %d\nnext %d\n"
+	renewFormat = "since %d it is %s\n" // a further line where Renew gave another id
 	maxState    = 4096
 )
 
@@ -29,6 +31,15 @@ type state struct {
 	stream   string
 	archived uint64 // everything up to here is archived: its absence is no loss
 	next     uint64 // a floor: the numbering never starts below it
+	// What Renew gave: positions above base are those of the stream renewed. Files keep the first id for ever, by which
+	// they are known to belong together.
+	renewed string
+	base    uint64
+}
+
+// state is what of the journal the file keeps; under mu, or before anybody else knows the journal.
+func (j *Journal) state() state {
+	return state{stream: j.stream, archived: j.archived, next: j.next, renewed: j.renewed, base: j.base}
 }
 
 func newStream() string {
@@ -48,19 +59,26 @@ func validStream(s string) bool {
 
 func (s state) encode() []byte {
 	text := fmt.Sprintf(stateFormat, s.stream, s.archived, s.next)
+	if s.renewed != "" {
+		text += fmt.Sprintf(renewFormat, s.base, s.renewed)
+	}
 	return fmt.Appendf(nil, "%scrc32c %08x\n", text, crc32.Checksum([]byte(text), castagnoli))
 }
 
 func decodeState(data []byte) (state, error) {
 	var s state
-	if _, err := fmt.Sscanf(string(data), stateFormat, &s.stream, &s.archived, &s.next); err != nil {
-		return state{}, fmt.Errorf("not a stream file of this version: %w", err)
+	if _, err := fmt.Sscanf(string(data), stateFormat+renewFormat, &s.stream, &s.archived, &s.next, &s.base, &s.renewed); err != nil {
+		s = state{}
+		if _, err := fmt.Sscanf(string(data), stateFormat, &s.stream, &s.archived, &s.next); err != nil {
+			return state{}, fmt.Errorf("not a stream file of this version: %w", err)
+		}
 	}
 	// Comparing with what these values encode to covers the checksum and anything behind it.
 	if string(s.encode()) != string(data) {
 		return state{}, errors.New("its checksum is wrong")
 	}
-	if !validStream(s.stream) || s.next == 0 || s.archived >= s.next || s.next > math.MaxInt64 {
+	if !validStream(s.stream) || s.next == 0 || s.archived >= s.next || s.next > math.MaxInt64 ||
+		s.renewed != "" && (!validStream(s.renewed) || s.base > s.archived) {
 		return state{}, errors.New("its values make no sense")
 	}
 	return s, nil
@@ -139,7 +157,7 @@ func StreamOf(files Files, dir string) (string, error) {
 	}
 	s, err := readState(files, dir)
 	if err == nil {
-		return s.stream, nil
+		return cmp.Or(s.renewed, s.stream), nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return "", err

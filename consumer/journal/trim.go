@@ -64,7 +64,11 @@ func (j *Journal) SetStart(next uint64) error {
 		return nil
 	}
 	// Durable before it is used: a crash in between must not give out positions that are archived already.
-	if err := j.saveState(state{stream: j.stream, archived: next - 1, next: next}); err != nil {
+	j.mu.Lock()
+	st := j.state()
+	j.mu.Unlock()
+	st.archived, st.next = next-1, next
+	if err := j.saveState(st); err != nil {
 		return err
 	}
 	j.mu.Lock()
@@ -75,11 +79,39 @@ func (j *Journal) SetStart(next uint64) error {
 	return j.removeArchived(true)
 }
 
+// Renew begins a new stream where the former one was retired: what is above its archived_to, received already or not,
+// is the new one's from now on, under the positions that it has. Nothing of it is moved or copied: only the name changes,
+// durably before this returns. The archive's numbering of the new stream must begin behind archivedTo (see Base).
+func (j *Journal) Renew(archivedTo uint64) (stream string, err error) {
+	if err := j.SetStart(archivedTo + 1); err != nil {
+		return "", err
+	}
+	j.disk.Lock()
+	defer j.disk.Unlock()
+	j.mu.Lock()
+	closed := j.closed
+	st := j.state()
+	j.mu.Unlock()
+	if closed {
+		return "", ErrClosed
+	}
+	st.renewed, st.base, st.archived = newStream(), archivedTo, max(st.archived, archivedTo)
+	if err := j.saveState(st); err != nil {
+		return "", err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.renewed, j.base, j.archived = st.renewed, st.base, max(j.archived, archivedTo)
+	j.dropTail(sort.Search(len(j.tail), func(i int) bool { return j.tail[i].b.Upto > j.archived }))
+	j.wake()
+	return j.renewed, nil
+}
+
 // removeArchived removes the segments that are archived whole, with recycle also the one being written. The caller
 // holds disk, with recycle also write.
 func (j *Journal) removeArchived(recycle bool) error {
 	j.mu.Lock()
-	st := state{stream: j.stream, archived: j.archived, next: j.next}
+	st := j.state()
 	n := 0
 	for n < len(j.segs) && j.segs[n].next-1 <= j.archived && (recycle || !j.writing || n < len(j.segs)-1) {
 		n++
