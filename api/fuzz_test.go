@@ -115,3 +115,25 @@ func FuzzExplainQuery(f *testing.F) {
 		}
 	})
 }
+
+func FuzzCounts(f *testing.F) {
+	for _, q := range []string{
+		"", "from=2018-04-26&to=2018-04-27&step=1h&group_by=user,topic&top=2&other=1", "from=now-6h&to=now/d", "tz=Pacific/Apia&from=2011-12-29&to=2012-01-02&step=1d",
+		"from=0001-01-03&to=9998-12-31&max_points=1", "from=0001-01-03&to=9998-12-31&step=2400y", "filter=user:a%00b&not=topic:", "step=1mo&from=-100y&fill=null&shape=rows",
+		"from=-62135510400&step=7s", "by=user&limit=3&format=csv", "prefix=%ff&format=ndjson", "step=86401s&tz=Asia/Kathmandu", "tz=Local", "from=now/y&step=36h", "max_points=20000&from=now-1d&step=7s",
+	} {
+		f.Add(q)
+	}
+	s := newTestServer(f, Options{Store: smallStore()})
+	f.Fuzz(func(t *testing.T, query string) {
+		for _, path := range []string{"m/series", "m/top", "m/count", "m/calendar", "m/dimensions/user", "m/latest", "../users/ann"} {
+			path = strings.Replace("/api/v1/metrics/"+path, "metrics/../", "", 1)
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.URL.RawQuery = query
+			r.RequestURI = path + "?" + query
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			checkAnswer(t, w)
+		}
+	})
+}

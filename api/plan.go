@@ -145,7 +145,7 @@ func (p *plan) readRuns(ls levels) {
 
 // fewPoints is up to where it is cheaper to read the fine buckets at both ends of each point and coarse ones between
 // them than fine ones all along.
-const fewPoints = 64
+const fewPoints = 400
 
 // coarsestIn is the longest interval of which a span surely holds two buckets, 0 for none.
 func (ls levels) coarsestIn(length int64) int64 {

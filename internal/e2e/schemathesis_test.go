@@ -33,7 +33,7 @@ func TestSchemathesis(t *testing.T) {
 	run := exec.CommandContext(ctx, python, append([]string{"-m", "schemathesis.cli", "run", "http://" + s.api + "/openapi.json",
 		"--phases", "examples,coverage,fuzzing", "--exclude-checks", "positive_data_acceptance", "--max-examples", examples,
 		"--request-timeout", "30", "--warnings", "off", "--no-shrink", "--no-color"}, seed...)...)
-	run.Dir = t.TempDir() // it keeps what it found there
+	run.Dir = t.TempDir()                                                                        // it keeps what it found there
 	rules := "[checks.negative_data_rejection]\nexpected-statuses = [400, 404, 405, 406, 414]\n" // 414: a query too long to be looked at
 	if err := os.WriteFile(filepath.Join(run.Dir, "schemathesis.toml"), []byte(rules), 0o600); err != nil {
 		t.Fatal(err)
