@@ -40,6 +40,8 @@ type FindRequest struct {
 	// MaxScan bounds the events that are looked at for one page; 0 is no bound. A page that it ends may be short, or
 	// empty, and says where to go on.
 	MaxScan int
+	// MaxBytes bounds the bodies of a page together; 0 is no bound. The first event is given in any case.
+	MaxBytes int
 }
 
 // Event is an archived event.

@@ -162,6 +162,24 @@ func (b *Block) Bytes() int {
 	return n
 }
 
+// IDOf gives the ID of event i, whose body is given: most of them stand in it.
+func (b *Block) IDOf(i int, body []byte) (string, error) {
+	if b.idPos[i] == 0 {
+		extra := 0
+		for _, p := range b.idPos[:i] {
+			if p == 0 {
+				extra++
+			}
+		}
+		return b.extraIDs[extra], nil
+	}
+	at := int(b.idPos[i]) - 1
+	if at+int(b.idLen[i]) > len(body) {
+		return "", fmt.Errorf("%w: id of event %d lies outside its body", ErrCorrupt, b.Seq(i))
+	}
+	return string(body[at : at+int(b.idLen[i])]), nil
+}
+
 // IDs gives every event's ID. It unpacks the bodies, where most of them stand.
 func (b *Block) IDs() ([]string, error) {
 	bodies, err := b.Bodies()

@@ -66,6 +66,7 @@ type DB struct {
 	arch      *archive // nil when it has to be read from the file again
 	archDirty bool     // the transaction under way has changed it
 
+	found    findCache // of readers
 	ledger   ledger
 	versions atomic.Pointer[map[string]*atomic.Uint64] // by metric; the map is replaced, never changed
 }

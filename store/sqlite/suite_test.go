@@ -42,3 +42,7 @@ func TestScan(t *testing.T) { storetest.Scan(t, fresh) }
 func TestMend(t *testing.T) { storetest.Mend(t, fresh) }
 
 func TestRequeue(t *testing.T) { storetest.Requeue(t, fresh) }
+
+func TestFind(t *testing.T) { storetest.Find(t, fresh) }
+
+func TestFind_SmallSegments(t *testing.T) { storetest.Find(t, small) }

@@ -17,6 +17,7 @@ type Event struct {
 	Time    int64 // µs since Base
 	Untimed bool
 	Body    string // "" for a small one
+	Topic   string // "" for one that follows from the ID
 	Bare    bool   // the ID stands nowhere in the body
 }
 
@@ -65,6 +66,9 @@ func (e Event) whole() *block.Event {
 	}
 	out := &block.Event{ID: []byte(e.ID), IDAt: at, Topic: fmt.Appendf(nil, "org.fedoraproject.prod.cat%d.topic%d", h%5, h%40),
 		Time: Base + e.Time, Untimed: e.Untimed, Source: fmt.Sprintf("endpoint%d", h%2), Signed: block.Signature(h % 3), Body: []byte(body)}
+	if e.Topic != "" {
+		out.Topic = []byte(e.Topic)
+	}
 	for u := range h % 3 {
 		out.Users = append(out.Users, fmt.Appendf(nil, "user%d", h%97+u))
 		out.Packages = append(out.Packages, fmt.Appendf(nil, "päckchen%d", h%31+u))

@@ -1,0 +1,313 @@
+package sqlite
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sort"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/store"
+)
+
+// draft is an event of a page on its way.
+type draft struct {
+	hit
+	e     store.Event
+	size  int  // of its body
+	whole bool // nothing is missing in e
+}
+
+// assemble makes the page of the hits: more is where to go on when the search was ended early.
+func (f *finding) assemble(more *store.EventCursor) (page store.Page, err error) {
+	list := make([]*draft, len(f.hits))
+	for i, h := range f.hits {
+		list[i] = &draft{hit: h}
+	}
+	// Many events of one moment: only their ids say which of them are wanted.
+	if err := f.fill(list, len(list) > 2*f.req.Limit); err != nil {
+		return page, err
+	}
+	slices.SortFunc(list, func(a, b *draft) int {
+		x := cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.e.ID, b.e.ID))
+		if f.req.Desc {
+			return -x
+		}
+		return x
+	})
+	n, size := 0, 0
+	for n < len(list) && n < f.req.Limit {
+		if size += list[n].size; n > 0 && f.req.MaxBytes > 0 && size > f.req.MaxBytes {
+			break
+		}
+		n++
+	}
+	if n < len(list) {
+		list = list[:n]
+		more = &store.EventCursor{Time: list[n-1].time, ID: list[n-1].e.ID}
+	}
+	page.Next = more
+	if err := f.fill(slices.Clone(list), false); err != nil {
+		return page, err
+	}
+	for _, d := range list {
+		page.Events = append(page.Events, d.e)
+	}
+	return page, nil
+}
+
+// fill completes drafts in the order of the file, which it brings them into, so that every block and frame is read
+// once. light: only the ids. It stops keeping bodies where they exceed MaxBytes: what is left out is filled once it is
+// known which events the page has room for.
+func (f *finding) fill(list []*draft, light bool) (err error) {
+	slices.SortFunc(list, func(a, b *draft) int { return cmp.Or(a.src.compare(b.src), cmp.Compare(a.i, b.i)) })
+	var src *blockSource
+	var b *block.Block
+	kept := 0
+	for _, d := range list {
+		if d.whole {
+			continue
+		}
+		if src != d.src {
+			if err := f.ctx.Err(); err != nil {
+				return err
+			}
+			if b, err = f.read(d.src); err != nil {
+				return err
+			}
+			src = d.src
+		}
+		body, err := f.frame.body(d.src, d.i)
+		if err != nil {
+			return err
+		}
+		d.size = len(body)
+		kept += d.size
+		if light || f.req.Bodies && f.req.MaxBytes > 0 && kept > f.req.MaxBytes && d.e.ID == "" {
+			d.e.ID, err = b.IDOf(d.i, body)
+		} else {
+			d.e, err = f.event(d.src, b, d.i, body)
+			d.whole = true
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare puts blocks in the order of the file, small ones first.
+func (s *blockSource) compare(o *blockSource) int {
+	if x := cmp.Compare(s.id, o.id); x != 0 || s.hot == nil || o.hot == nil {
+		return x
+	}
+	return cmp.Or(cmp.Compare(s.stream, o.stream), cmp.Compare(s.hot.First, o.hot.First))
+}
+
+// event makes an event of one in a block.
+func (f *finding) event(src *blockSource, b *block.Block, i int, body []byte) (e store.Event, err error) {
+	e = store.Event{Seq: b.Seq(i), Topic: b.Names[b.Topic[i]], Category: b.Names[b.CategoryOf(i)], Time: b.Time[i], Received: b.ReceivedOf(i),
+		Source: b.Names[b.Source[i]], Agent: b.Names[b.Agent[i]], Signed: b.SignedOf(i)}
+	for _, u := range b.UsersOf(i) {
+		e.Users = append(e.Users, b.Names[u])
+	}
+	for _, p := range b.PackagesOf(i) {
+		e.Packages = append(e.Packages, b.Names[p])
+	}
+	if f.req.Bodies {
+		e.Body = bytes.Clone(body)
+	}
+	if e.ID, err = b.IDOf(i, body); err != nil {
+		return e, err
+	}
+	e.Stream, err = f.stream(src.stream)
+	return e, err
+}
+
+// stream gives a stream's id.
+func (f *finding) stream(no int64) (id string, err error) {
+	if id, ok := f.streams[no]; ok {
+		return id, nil
+	}
+	if f.streams == nil {
+		f.streams = map[int64]string{}
+	}
+	err = f.c.each("SELECT id FROM stream WHERE no=?", func(s *sqlite.Stmt) error {
+		id = s.ColumnText(0)
+		return nil
+	}, no)
+	f.streams[no] = id
+	return id, err
+}
+
+// count adds up segments, blocks and, where neither is whole in the span or sure of the names, events.
+func (f *finding) count() (n int64, err error) {
+	if f.from >= f.to {
+		return 0, nil
+	}
+	for _, g := range f.v.segs {
+		x, err := f.countSegment(g)
+		if n += x; err != nil {
+			return n, err
+		}
+	}
+	for _, t := range f.v.tail {
+		if in, x := f.tailSet(t); x.some {
+			m, err := f.countBlock(&t.src, in, x)
+			if n += m; err != nil {
+				return n, err
+			}
+		}
+	}
+	for _, src := range f.v.hot {
+		m, err := f.countBlock(src, nil, chosen{some: true, all: true, sure: len(f.conds) == 0})
+		if n += m; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (f *finding) countSegment(g *segmentIndex) (n int64, err error) {
+	if g.tmax < f.from || g.tmin >= f.to {
+		return 0, nil
+	}
+	if err := f.ctx.Err(); err != nil {
+		return 0, err
+	}
+	x, err := f.segmentSet(g, mostInCount)
+	if err != nil || !x.some {
+		return 0, err
+	}
+	whole := g.tmin >= f.from && g.tmax < f.to && x.sure && !f.asksText()
+	if whole && x.all {
+		return g.n, nil
+	}
+	blocks, err := g.load(f.c)
+	if err != nil {
+		return 0, err
+	}
+	for i := range blocks {
+		var in *blockSet
+		if !x.all {
+			if in = f.set.block(i); in == nil {
+				continue
+			}
+		}
+		m, err := f.countBlock(&blocks[i], in, x)
+		if n += m; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (f *finding) asksText() bool { return f.contains[0] != nil || f.contains[1] != nil }
+
+// countBlock counts the hits of a block, looking at its events only where it must.
+func (f *finding) countBlock(src *blockSource, in *blockSet, x chosen) (n int64, err error) {
+	if src.n == 0 || src.tmax < f.from || src.tmin >= f.to {
+		return 0, nil
+	}
+	candidates := src.n
+	if in != nil {
+		candidates = in.within(src.n)
+	}
+	if x.sure && src.tmin >= f.from && src.tmax < f.to && !f.asksText() {
+		return int64(candidates), nil
+	}
+	if f.req.MaxScan > 0 && f.looked+candidates > f.req.MaxScan {
+		return 0, fmt.Errorf("%w: more than %d events would have to be looked at", store.ErrTooCostly, f.req.MaxScan)
+	}
+	if err := f.ctx.Err(); err != nil {
+		return 0, err
+	}
+	b, err := f.read(src)
+	if err != nil {
+		return 0, err
+	}
+	err = f.each(src, b, in, func(i int) error {
+		ok, err := f.text(src, i)
+		if ok {
+			n++
+		}
+		return err
+	})
+	return n, err
+}
+
+// byID looks for an event in the small blocks, the open segments, then the sealed ones, newest first.
+func (f *finding) byID(id string, hash uint64) (*store.Event, error) {
+	for _, src := range f.v.hot {
+		hashes, err := hashesOf(src.hot)
+		if err != nil {
+			return nil, err
+		}
+		for i, h := range hashes {
+			if h == hash {
+				if e, err := f.named(id, src, i); e != nil || err != nil {
+					return e, err
+				}
+			}
+		}
+	}
+	for _, t := range f.v.tail {
+		for i, h := range t.hashes {
+			if h == hash {
+				if e, err := f.named(id, &t.src, i); e != nil || err != nil {
+					return e, err
+				}
+			}
+		}
+	}
+	want := idEntry(hash, 0) >> positionBits
+	for _, g := range slices.Backward(f.v.segs) {
+		d, err := readBucket(f.c, g.id<<16|int64(hash>>(64-bucketBits)))
+		if err != nil {
+			return nil, err
+		}
+		n := len(d) / 8
+		for i := sort.Search(n, func(i int) bool { return binary.LittleEndian.Uint64(d[8*i:])>>positionBits >= want }); i < n; i++ {
+			x := binary.LittleEndian.Uint64(d[8*i:])
+			if x>>positionBits != want {
+				break
+			}
+			blocks, err := g.load(f.c)
+			if err != nil {
+				return nil, err
+			}
+			at := int(x & (1<<positionBits - 1))
+			if at>>indexBits >= len(blocks) || blocks[at>>indexBits].n == 0 {
+				continue
+			}
+			if e, err := f.named(id, &blocks[at>>indexBits], at&(1<<indexBits-1)); e != nil || err != nil {
+				return e, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+// named gives the event at a place if it is the one of that id and not behind the horizon.
+func (f *finding) named(id string, src *blockSource, i int) (*store.Event, error) {
+	if src.tmax < f.from {
+		return nil, nil
+	}
+	b, err := f.read(src)
+	if err != nil || i >= b.Len() || b.Time[i] < f.from {
+		return nil, err
+	}
+	body, err := f.frame.body(src, i)
+	if err != nil {
+		return nil, err
+	}
+	e, err := f.event(src, b, i, body)
+	if err != nil || e.ID != id {
+		return nil, err
+	}
+	return &e, nil
+}
