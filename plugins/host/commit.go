@@ -103,8 +103,8 @@ func (l *lane) fail(err error) {
 	l.mu.Lock()
 	l.err = &laneFailure{err}
 	l.mu.Unlock()
-	if errors.Is(err, store.ErrFenced) {
-		l.runner.abort(err)
+	if errors.Is(err, store.ErrFenced) && !l.runner.shared() {
+		l.runner.abort(err) // among processes it is how a stream changes hands: the survey sees to it
 	}
 }
 

@@ -191,6 +191,9 @@ func (m *memory) Register(_ context.Context, p store.Plugin) (store.Generations,
 func (m *memory) Promote(_ context.Context, plugin string, generation uint32) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.gens[plugin].Serving == generation {
+		return nil // another process was faster
+	}
 	if m.gens[plugin].Building != generation {
 		return errors.New("not the building generation")
 	}

@@ -71,6 +71,8 @@ type Options struct {
 	Logger   *slog.Logger
 	// OnCommit, where given, hears of every attempt at a commit and what became of it.
 	OnCommit func(took time.Duration, err error)
+	// Share, where given, divides the work among processes; without it all is this one's.
+	Share Share
 	// Failpoint is for crash tests.
 	Failpoint failpoint.Hook
 	// OnReady, where given, hears of every plugin that is about to count: its program, what it says it is and the

@@ -34,6 +34,7 @@ func (r *Runner) keep(ctx context.Context) {
 		if removed {
 			end(nil)
 			r.tell.Do(func() { close(r.known) })
+			r.leave()
 			return
 		}
 		r.change(ctx)
@@ -41,6 +42,7 @@ func (r *Runner) keep(ctx context.Context) {
 		r.run(life)
 		end(nil)
 		if errors.Is(context.Cause(life), errRemoved) {
+			r.leave()
 			return
 		}
 		select {

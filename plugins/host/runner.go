@@ -77,6 +77,7 @@ func (r *Runner) run(ctx context.Context) {
 	defer r.tell.Do(func() { close(r.known) })
 	if err := r.host.isOff(r.program.ID); err != nil {
 		r.enter(Disabled, err)
+		r.leave()
 		r.endRequeue(fmt.Errorf("plugin %s is %w: enable it first", r.id(), err))
 		return
 	}
@@ -114,7 +115,7 @@ func (r *Runner) run(ctx context.Context) {
 		case errors.As(err, &no):
 			r.refuse(no.err)
 			return
-		case errors.Is(err, store.ErrFenced):
+		case errors.Is(err, store.ErrFenced) && !r.shared():
 			r.refuse(err)
 			return
 		case errors.As(err, &f) && f.blamed != nil && r.def != nil:
@@ -259,6 +260,7 @@ func (r *Runner) refuse(err error) {
 		r.host.Logger.Error("plugin is quarantined", "plugin", r.id(), "error", err)
 	}
 	r.enter(state, err)
+	r.leave()
 }
 
 func (r *Runner) setPID(pid int) {

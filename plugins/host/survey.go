@@ -121,12 +121,15 @@ func (r *Runner) show(def *definition) {
 // has caught up. It ends with ctx or on an error that is none of the plugin's.
 func (r *Runner) survey(ctx context.Context, to chan<- *batch, feeders *sync.WaitGroup) error {
 	fed := map[string]bool{}
+	var others aside
 	for {
-		reached, err := r.look(ctx)
-		for _, l := range r.open() {
-			if failed := l.failed(); failed != nil {
-				return failed
-			}
+		err := r.lookAside(ctx, &others)
+		reached := false
+		if err == nil {
+			reached, err = r.look(ctx)
+		}
+		if failed := r.yield(fed); failed != nil {
+			return failed
 		}
 		if err == nil {
 			err = r.feedAll(ctx, to, feeders, fed)
@@ -177,9 +180,15 @@ func (r *Runner) feedAll(ctx context.Context, to chan<- *batch, feeders *sync.Wa
 	if err != nil {
 		return fmt.Errorf("streams of the feed: %w", err)
 	}
-	due, finished := r.due(streams)
-	for _, l := range finished {
-		l.close()
+	var due []string
+	if r.shared() {
+		due = r.dueHere(streams, fed)
+	} else {
+		var finished []*lane
+		due, finished = r.due(streams)
+		for _, l := range finished {
+			l.close()
+		}
 	}
 	for _, stream := range due {
 		if fed[stream] {
@@ -188,7 +197,10 @@ func (r *Runner) feedAll(ctx context.Context, to chan<- *batch, feeders *sync.Wa
 		l := r.laneOf(stream)
 		if l == nil {
 			if l, err = r.openLane(r.living, r.def, r.generation, stream); err != nil {
-				return err
+				if err = r.unopened(stream, err); err != nil {
+					return err
+				}
+				continue
 			}
 			r.mu.Lock()
 			r.lanes[stream] = l
