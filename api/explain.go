@@ -85,7 +85,20 @@ const (
 
 // explainQuestion is GET /api/v1/metrics/{id}/explain.
 func (s *Server) explainQuestion(c echo.Context) (question, error) {
-	q, err := parseExplain(c.Param("id"), c.Request().URL.Query(), s.now())
+	now := s.now().Truncate(time.Second) // who asks the same in one second shares an answer
+	values := c.Request().URL.Query()
+	named := values["format"]
+	delete(values, "format")
+	q, err := parseExplain(c.Param("id"), values, now)
+	if err != nil {
+		return question{}, err
+	}
+	if len(named) == 0 {
+		named = []string{""}
+	} else if len(named) > 1 || named[0] == "" {
+		return question{}, badParameter("format", "must be json, csv or ndjson, once")
+	}
+	f, err := dataFormat(acceptHeader(c.Request()), named[0])
 	if err != nil {
 		return question{}, err
 	}
@@ -103,7 +116,8 @@ func (s *Server) explainQuestion(c echo.Context) (question, error) {
 	if err != nil {
 		return question{}, fmt.Errorf("explain %s: %w", q.Metric, err)
 	}
-	return question{key: "explain " + string(name), scope: q.Metric, dir: d, until: s.now().Add(time.Second), build: func(ctx context.Context) (*answer, error) {
+	key := fmt.Sprintf("explain %d %s", f, name)
+	return question{key: key, scope: q.Metric, dir: d, until: now.Add(time.Second), build: func(ctx context.Context) (*answer, error) {
 		select {
 		case s.explains <- struct{}{}:
 			defer func() { <-s.explains }()
@@ -118,8 +132,33 @@ func (s *Server) explainQuestion(c echo.Context) (question, error) {
 		if err != nil {
 			return nil, fmt.Errorf("explain %s: %w", q.Metric, err)
 		}
-		return jsonAnswer(x)
+		return dataAnswer(f, x, x.sheet)
 	}}, nil
+}
+
+// sheet is the events as rows.
+func (x *Explanation) sheet() *sheet {
+	texts := func(name string, of func(*ExplainedEvent) string) sheetColumn {
+		c := sheetColumn{name: name, texts: make([]string, len(x.Events))}
+		for i := range x.Events {
+			c.texts[i] = of(&x.Events[i])
+		}
+		return c
+	}
+	count, msg := sheetColumn{name: "count", numbers: make([]int64, len(x.Events))}, sheetColumn{name: "msg", values: make([]json.RawMessage, len(x.Events))}
+	for i, e := range x.Events {
+		count.numbers[i], msg.values[i] = e.Count, e.Msg
+	}
+	return &sheet{rows: len(x.Events), columns: []sheetColumn{
+		texts("timestamp", func(e *ExplainedEvent) string { return e.Time.UTC().Format(time.RFC3339Nano) }),
+		texts("msg_id", func(e *ExplainedEvent) string { return e.ID }),
+		texts("topic", func(e *ExplainedEvent) string { return e.Topic }),
+		texts("category", func(e *ExplainedEvent) string { return e.Category }),
+		texts("users", func(e *ExplainedEvent) string { return strings.Join(e.Users, " ") }),
+		texts("packages", func(e *ExplainedEvent) string { return strings.Join(e.Packages, " ") }),
+		texts("agent", func(e *ExplainedEvent) string { return e.Agent }),
+		texts("signed", func(e *ExplainedEvent) string { return e.Signed }), count, msg,
+	}}
 }
 
 // parseExplain reads the parameters of an explanation. Unknown ones are refused: a misspelt filter would explain
@@ -153,7 +192,7 @@ func parseExplain(metric string, values url.Values, now time.Time) (q ExplainQue
 				q.Filter[dim] = append(q.Filter[dim], value)
 			}
 		default:
-			return q, badParameter(cut(name, maxValue), "is no parameter here; there are time, step, end, filter and limit")
+			return q, badParameter(cut(name, maxValue), "is no parameter here; there are time, step, end, filter, limit and format")
 		}
 		if err != nil {
 			return q, badParameter(name, err.Error())

@@ -53,9 +53,6 @@ func (s *Server) routes() *echo.Echo {
 	v1("/api/v1/status", func(echo.Context) (question, error) { return s.statusQuestion(), nil })
 	v1("/api/v1/metrics", func(echo.Context) (question, error) { return s.metricsQuestion(), nil })
 	v1("/api/v1/metrics/:id", s.metricQuestion)
-	if s.explain != nil {
-		v1("/api/v1/metrics/:id/explain", s.explainQuestion)
-	}
 	data := func(path string, plan func(c echo.Context) (question, error)) {
 		get("/api/v1"+path, func(c echo.Context) error {
 			q, err := plan(c)
@@ -76,6 +73,9 @@ func (s *Server) routes() *echo.Echo {
 	data("/metrics/:id/latest", s.dataHandler("latest", store.Latest, latestParameters, s.latest))
 	data("/metrics/:id/dimensions/:dim", s.valuesQuestion)
 	data("/users/:name", s.personQuestion)
+	if s.explain != nil {
+		data("/metrics/:id/explain", s.explainQuestion)
+	}
 	v1("/openapi.json", s.openapiQuestion)
 	get("/api/v1/stream", s.streamHandler)
 

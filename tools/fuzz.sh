@@ -8,7 +8,7 @@ set -u
 each=${1:-1m}
 others=${2:-$each}
 # Envelope, configuration evaluator, ZMTP guard, inbox reader, plugin results, query parameters.
-first="FuzzScan FuzzEval FuzzConn FuzzOpen FuzzResult FuzzQuery FuzzExplainQuery"
+first="FuzzScan FuzzEval FuzzConn FuzzOpen FuzzResult FuzzQuery FuzzExplainQuery FuzzCounts"
 go=${GO:-go}
 status=0
 said=$(mktemp)
