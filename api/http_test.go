@@ -365,6 +365,7 @@ func TestMetrics_OfRequestsHaveBoundedNames(t *testing.T) {
 	d := "statscache_http_request_duration_seconds "
 	want := map[string]bool{
 		"statscache_cache_hits_total ": true, "statscache_cache_misses_total ": true,
+		"statscache_stream_clients ": true, "statscache_stream_dropped_total ": true, "statscache_stream_refused_total ": true,
 		d + "200 /api/{ident}": true, d + "304 /api/{ident}": true, d + "404 /api/{ident}": true, d + "404 none": true,
 		d + "405 none": true, d + "200 /api/v1/metrics/{id}": true, d + "304 /api/v1/metrics/{id}": true,
 	}

@@ -48,6 +48,9 @@ func (s *Server) latest(ctx context.Context, a *asking) (*answer, error) {
 		if !fulfils(a.where, values) {
 			continue
 		}
+		if len(doc.Rows) == maxNumbers {
+			return nil, costly("too-many-numbers", "filter", fmt.Sprintf("more than %d values: ask with a filter", maxNumbers))
+		}
 		row := latestRow{a.keyed(values), time.UnixMicro(r.Time).UTC(), r.Value}
 		if !json.Valid(r.Value) {
 			row.Value = nil
