@@ -16,6 +16,7 @@ type bisect struct {
 	size    int    // of batches
 	upto    uint64 // the range under suspicion ends here; 0 for none
 	good    int    // answers since the size last changed
+	next    bool   // an event was given up and nothing answered since: the next one may be such a one, too
 	strikes map[uint64]int
 }
 
@@ -38,11 +39,15 @@ func (s *bisect) blame(b *batch) (poison bool) {
 		return false
 	}
 	*s = *newBisect()
+	s.size, s.next = 1, true
 	return true
 }
 
 // answered notes that a batch was answered.
 func (s *bisect) answered(b *batch) {
+	if s.next && b.len() > 0 {
+		s.size, s.next = block.MaxEvents, false
+	}
 	if b.upto >= s.upto && s.upto != 0 {
 		s.upto = 0
 		clear(s.strikes)

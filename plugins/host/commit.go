@@ -74,15 +74,18 @@ func (l *lane) await(ctx context.Context, last time.Time, wait time.Duration) bo
 func (l *lane) commit(ctx context.Context, s *sorter) error {
 	l.mu.Lock()
 	to := l.acked
-	if to == l.checkpoint.Pos() {
+	if to == l.checkpoint.Pos() || !l.doubt.IsZero() && time.Now().Before(l.doubt) && !l.runner.isTrusted() {
 		l.mu.Unlock()
 		return nil
 	}
+	believed := l.doubtful
+	l.doubtful, l.doubt = 0, time.Time{}
 	acc := l.acc
 	l.acc = acc.next()
 	close(l.room)
 	l.room = make(chan struct{})
 	l.mu.Unlock()
+	l.runner.buried(believed)
 	c := acc.commit(to, s)
 	err := l.runner.persist(ctx, func() error {
 		start := time.Now()

@@ -21,6 +21,12 @@ import (
 // maxStoreWait is the longest time between two attempts at a store that is unavailable.
 const maxStoreWait = 2 * time.Second
 
+// The defaults of some limits.
+const (
+	defaultStable = 30 * time.Second
+	defaultMute   = 3 * time.Minute
+)
+
 // Feed gives archived events, in order and never beyond what is durable.
 type Feed interface {
 	// Streams lists all streams with events, retired ones first.
@@ -49,8 +55,9 @@ type Limits struct {
 	MaxDeadline    time.Duration // 10 min: what a plugin may declare
 	BackoffMin     time.Duration // 100 ms before the first restart, doubled each time
 	BackoffMax     time.Duration // 2 min
-	Stable         time.Duration // 5 min of life make up for earlier failures
+	Stable         time.Duration // 30 s ready for batches make up for earlier failures
 	StartFailures  int           // 8 in a row quarantine a plugin
+	Mute           time.Duration // for how long batches may fail without an answer to any: 3 min, but 18 deadlines at least
 	Poll           time.Duration // 500 ms between two looks at the streams
 	Stop           time.Duration // 5 s for the last commit
 	Watch          time.Duration // 1 s between two looks at the folders: a file must be the same at both
@@ -108,7 +115,7 @@ func New(o Options) (*Host, error) {
 	fill(&l.MaxDeadline, 10*time.Minute)
 	fill(&l.BackoffMin, 100*time.Millisecond)
 	fill(&l.BackoffMax, 2*time.Minute)
-	fill(&l.Stable, 5*time.Minute)
+	fill(&l.Stable, defaultStable)
 	fill(&l.StartFailures, 8)
 	fill(&l.Poll, 500*time.Millisecond)
 	fill(&l.Stop, 5*time.Second)

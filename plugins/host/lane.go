@@ -30,6 +30,10 @@ type lane struct {
 	bisect *bisect
 	room   chan struct{} // closed when the accumulator is emptied
 	err    error         // why there are no more commits
+	// Events given up by a plugin that has not answered anything yet are not committed as dead letters before it
+	// does, or has stood by for a while: where it is stopped instead, it was not they who were at fault.
+	doubtful int
+	doubt    time.Time // until when; zero for no doubt
 
 	changed chan struct{} // there is something to commit
 	moved   chan struct{} // nothing but the position has changed
@@ -256,8 +260,19 @@ func (l *lane) blame(ctx context.Context, b *batch, cause error) (buried bool) {
 		l.acc.bury(d)
 	}
 	l.acked = b.upto // it was the oldest: everything before it is answered
+	doubted := !l.runner.isTrusted()
+	if doubted {
+		l.doubtful += len(dead)
+		if l.doubt.IsZero() {
+			bound := l.host.Limits.muteBound(l.def.limit(l.host.Limits))
+			l.doubt = time.Now().Add(bound)
+			time.AfterFunc(bound, func() { signal(l.changed) })
+		}
+	}
 	l.mu.Unlock()
-	l.runner.buried(len(dead))
+	if !doubted {
+		l.runner.buried(len(dead))
+	}
 	signal(l.changed)
 	return true
 }

@@ -40,3 +40,30 @@ func (r *Runner) heard() State {
 	}
 	return r.shown.State
 }
+
+// mistrust forgets that the plugin has ever answered.
+func (r *Runner) mistrust() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trusted = false
+}
+
+// trust notes that the plugin answers: what it failed over was not its own doing alone.
+func (r *Runner) trust() {
+	r.mu.Lock()
+	before := r.trusted
+	r.trusted = true
+	r.mu.Unlock()
+	if before {
+		return
+	}
+	for _, l := range r.open() {
+		signal(l.changed)
+	}
+}
+
+func (r *Runner) isTrusted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trusted
+}

@@ -181,8 +181,10 @@ func (l *liar) Run(stream grpc.BidiStreamingServer[pb.ToPlugin, pb.FromPlugin]) 
 		}
 		b := in.GetBatch()
 		r := &pb.Result{BatchId: b.Id, Names: []string{"", "x"}, Counters: []*pb.Counts{{TimeS: []int64{b.TimeUs[0] / 1e6}, Dims: []uint32{1}, N: []int64{1}}}}
-		lies()[l.mode](r)
-		if l.mode == "closes" {
+		if fmt.Sprint(b.TimeUs[0]) != os.Getenv("HONEST_US") {
+			lies()[l.mode](r)
+		}
+		if l.mode == "closes" && fmt.Sprint(b.TimeUs[0]) != os.Getenv("HONEST_US") {
 			return errors.New("I have had enough")
 		}
 		if err := stream.Send(&pb.FromPlugin{Message: &pb.FromPlugin_Result{Result: r}}); err != nil {

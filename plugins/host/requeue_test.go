@@ -201,7 +201,7 @@ func TestRequeue_ProcessKilledAndRequestGivenUp_AnywhereAndOften_CountsOnce(t *t
 
 func TestRequeue_Quarantined_IsLifted(t *testing.T) {
 	words := map[uint64]string{}
-	for seq := uint64(1); seq <= 1200; seq++ {
+	for seq := uint64(101); seq <= 1200; seq++ { // the first ones are answered: the plugin can
 		words[seq] = "exit"
 	}
 	blocks := withTopics(32, 12, 100, words)

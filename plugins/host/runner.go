@@ -55,6 +55,8 @@ type Runner struct {
 	holds     []chan struct{}   // commits wait until all are closed
 	changes   []*change         // to be made before the next life
 	mute      int               // lives in a row that failed over a batch without an answer to any
+	trusted   bool              // it has answered something since it was last started by hand or with the host
+	readied   time.Time         // when the current life was ready for batches; zero before
 	requeue   *requeue          // waits for the next life, or is worked on
 	reviving  sync.Mutex        // while dead letters are committed
 }
@@ -81,11 +83,12 @@ func (r *Runner) run(ctx context.Context) {
 		r.endRequeue(fmt.Errorf("plugin %s is %w: enable it first", r.id(), err))
 		return
 	}
+	r.mistrust()
 	if q := r.pending(); q != nil {
 		r.requeueAll(ctx, q)
 	}
 	pause := newBackoff(r.host.Limits.BackoffMin, r.host.Limits.BackoffMax)
-	failures, poison := 0, 0
+	record := record{limits: r.host.Limits}
 	for {
 		began := time.Now()
 		answered, err := r.live(ctx)
@@ -98,11 +101,9 @@ func (r *Runner) run(ctx context.Context) {
 			}
 			return
 		}
-		if time.Since(began) >= r.host.Limits.Stable {
-			pause.reset()
-		}
-		if answered {
-			poison = 0
+		end := r.ending(began, answered, err)
+		if end.blamed || record.stable(end) {
+			pause.reset() // every restart over a batch narrows it down: there is no need to wait longer each time
 		}
 		r.note(answered, err)
 		if r.anyFailed() { // its lanes start over from what is committed
@@ -111,6 +112,7 @@ func (r *Runner) run(ctx context.Context) {
 		}
 		var f *fault
 		var no *refusal
+		buried := false
 		switch {
 		case errors.As(err, &no):
 			r.refuse(no.err)
@@ -118,19 +120,11 @@ func (r *Runner) run(ctx context.Context) {
 		case errors.Is(err, store.ErrFenced) && !r.shared():
 			r.refuse(err)
 			return
-		case errors.As(err, &f) && f.blamed != nil && r.def != nil:
-			failures = 0
-			if f.blamed.lane.blame(ctx, f.blamed, f.err) {
-				poison++
-			}
-			pause.reset() // every restart narrows it down: there is no need to wait longer each time
-		case answered || time.Since(began) >= r.host.Limits.Stable || r.storeTrouble(err):
-			failures = 0
-		default:
-			failures++
+		case end.blamed && r.def != nil && errors.As(err, &f):
+			buried = f.blamed.lane.blame(ctx, f.blamed, f.err)
 		}
-		if failures >= r.host.Limits.StartFailures || poison >= maxPoison {
-			r.refuse(fmt.Errorf("given up after repeated failures: %w", err))
+		if why := record.after(end, buried); why != nil {
+			r.refuse(why)
 			return
 		}
 		r.restart(err)
@@ -138,6 +132,22 @@ func (r *Runner) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// ending describes a life that began at some time and is over now.
+func (r *Runner) ending(began time.Time, answered bool, err error) ending {
+	e := ending{lasted: time.Since(began), answered: answered, innocent: r.storeTrouble(err), err: err}
+	var f *fault
+	e.blamed = errors.As(err, &f) && f.blamed != nil
+	if r.def != nil {
+		e.deadline = r.def.limit(r.host.Limits)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readied.After(began) {
+		e.ready = time.Since(r.readied)
+	}
+	return e
 }
 
 // storeTrouble says whether an error is none of the plugin's.
@@ -192,6 +202,9 @@ func (r *Runner) begin(ctx context.Context) (*Session, error) {
 		session.Close()
 		return nil, err
 	}
+	r.mu.Lock()
+	r.readied = time.Now()
+	r.mu.Unlock()
 	r.enter(r.shownAs(CatchingUp), nil)
 	return session, nil
 }
@@ -212,6 +225,7 @@ func (r *Runner) work(ctx context.Context, session *Session) (answered bool, err
 		answered: func(b *batch, result *pb.Result) error {
 			if result != nil && !answered {
 				answered = true
+				r.trust()
 				r.enter(r.heard(), nil)
 				r.clearError()
 			}

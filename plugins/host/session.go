@@ -141,18 +141,25 @@ func (s *Session) Describe(ctx context.Context) (*pb.Manifest, error) {
 func (s *Session) Open(ctx context.Context, config []byte) error {
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
-	late := time.AfterFunc(s.timeout, s.Kill)
+	var slow atomic.Bool
+	late := time.AfterFunc(s.timeout, func() { slow.Store(true); s.Kill() })
 	defer late.Stop()
+	explain := func(err error) error {
+		if slow.Load() {
+			return fmt.Errorf("not ready in %v: %w", s.timeout, s.explain(err))
+		}
+		return s.explain(err)
+	}
 	stream, err := s.plugin.Run(s.ctx, grpc.ForceCodecV2(newFrameCodec()))
 	if err != nil {
-		return fmt.Errorf("open: %w", s.explain(err))
+		return fmt.Errorf("open: %w", explain(err))
 	}
 	s.stream = stream
 	// A failed send is explained by what is received.
 	_ = stream.Send(&pb.ToPlugin{Message: &pb.ToPlugin_Open{Open: &pb.Open{ConfigJson: config}}})
 	in, err := stream.Recv()
 	if err != nil {
-		return fmt.Errorf("open: %w", s.explain(err))
+		return fmt.Errorf("open: %w", explain(err))
 	}
 	if in.GetReady() == nil {
 		return errors.New("open: the plugin did not answer that it is ready")
