@@ -36,6 +36,7 @@ type moment struct {
 	seen  string // 1 where it was there
 	torn  string // 1 where that is lost
 	least int64  // of the settled positions
+	alone bool   // there is one stream: each row is a cell
 }
 
 // momentOf reads the settled positions, then makes everything up to them visible.
@@ -46,23 +47,30 @@ func (d *DB) momentOf(ctx context.Context, m store.ServedMetric, interval time.D
 	x := &moment{where: "metric = $1 AND generation = $2 AND gran = $3 AND bucket >= $4 AND bucket < $5", n: "n", seen: "1", torn: "0",
 		args: []any{m.ID, int64(m.Generation), int64(interval / time.Second), bounded(from), bounded(to)}}
 	var cases strings.Builder
+	streams := 0
 	reset := func() {
+		streams = 0
 		x.args, x.least = x.args[:spanArgs], math.MaxInt64
 		cases.Reset()
 	}
 	err := d.query(ctx, "read positions", reset, func(r pgx.Rows) error {
 		var stream string
 		var pos int64
-		if err := r.Scan(&stream, &pos); err != nil {
+		var retired bool
+		if err := r.Scan(&stream, &pos, &retired); err != nil {
 			return err
+		}
+		if streams++; retired {
+			return nil // settled for good
 		}
 		x.args, x.least = append(x.args, stream, pos), min(x.least, pos)
 		fmt.Fprintf(&cases, " WHEN $%d THEN $%d::bigint", len(x.args)-1, len(x.args))
 		return nil
-	}, "SELECT stream, pos FROM checkpoints WHERE plugin = $1 AND generation = $2 AND retired = FALSE", m.Plugin, int64(m.Generation))
+	}, "SELECT stream, pos, retired FROM checkpoints WHERE plugin = $1 AND generation = $2", m.Plugin, int64(m.Generation))
 	if err != nil {
 		return nil, err
 	}
+	x.alone = streams == 1
 	if cases.Len() > 0 {
 		at := fmt.Sprintf("CASE slot%s ELSE %d END", cases.String(), int64(math.MaxInt64))
 		x.n = "CASE WHEN pos > " + at + " THEN was ELSE n END"
@@ -75,6 +83,9 @@ func (d *DB) momentOf(ctx context.Context, m store.ServedMetric, interval time.D
 // cells is a query of the cells of the moment: bucket, dkey, n and shown. One that a repair has set to 0 is not
 // shown: it can't be removed, since a statement that comes late would make it again.
 func (x *moment) cells() string {
+	if x.alone {
+		return "SELECT bucket, dkey, " + x.n + " AS n, " + x.seen + " = 1 AS shown FROM counters WHERE " + x.where
+	}
 	return "SELECT bucket, dkey, sum(" + x.n + ") AS n, max(" + x.seen + ") = 1 AND (sum(" + x.n + ") <> 0 OR " +
 		"max(CASE WHEN slot = '" + repairStream + "' THEN 1 ELSE 0 END) = 0) AS shown " +
 		"FROM counters WHERE " + x.where + " GROUP BY bucket, dkey"
