@@ -29,6 +29,9 @@ func Fencing[E Recoverer](t *testing.T, fresh Fresh[E]) {
 		"ArchiveBrokenOff_NextLife_KeepsEachOnce":     archiveNextLife,
 		"ArchiveBrokenOff_CopyElsewhere_OwnedByOne":   archiveBrokenCopies,
 		"CheckpointsTakenInTurn_EachFencesTheEarlier": commitInTurn,
+		"CopiesAtOnceInManyMonths_OwnedByOne":         fencingCopiesAtOnce,
+		"WhatOneWrote_AnotherSeesAtOnce":              fencingSeenAtOnce,
+		"Zombie_WakesUpAgainAndAgain_CountsNothing":   fencingZombie,
 	})
 }
 
