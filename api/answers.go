@@ -41,6 +41,7 @@ type answer struct {
 	contentType string
 	revalidate  bool // clients must ask every time
 	paged       bool
+	next        string // cursor of the page behind this one
 	page, pages int
 	until       time.Time
 

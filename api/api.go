@@ -23,7 +23,7 @@ import (
 	"github.com/statscache/statscache/store"
 )
 
-// Store is what the API reads.
+// Store is what the API reads. One that is a store.Finder as well answers questions about events, too.
 type Store interface {
 	// Metrics lists the serving metrics, by id.
 	Metrics(ctx context.Context) ([]store.ServedMetric, error)
@@ -77,6 +77,8 @@ type Server struct {
 	status   func() Status
 	explain  func(ctx context.Context, q ExplainQuery) (Explanation, error)
 	explains chan struct{} // a token per explanation that may run
+	events   store.Finder  // nil where the store doesn't find events
+	scans    chan struct{} // a token per search for text that may run
 	base     string        // without a trailing slash, empty for the request's own
 	rows     atomic.Pointer[pageRows]
 	now      func() time.Time
@@ -141,6 +143,8 @@ func New(o Options) (*Server, error) {
 		o.Queries = DefaultQueries
 	}
 	s.queries = make(chan struct{}, o.Queries)
+	s.events, _ = o.Store.(store.Finder)
+	s.scans = make(chan struct{}, scansAtOnce)
 	if s.cache, err = newAnswers(o.CacheBytes); err != nil {
 		return nil, err
 	}

@@ -111,6 +111,10 @@ func contractCases() map[string][]string {
 		"/api/v1/metrics/{id}/calendar":         {"/api/v1/metrics/volume/calendar?from=2018-04-20&to=2018-04-28&tz=America/New_York", "/api/v1/metrics/volume/calendar?from=1970-01-01"},
 		"/api/v1/metrics/{id}/latest":           {"/api/v1/metrics/" + releng + "/latest", "/api/v1/metrics/" + releng + "/latest?filter=category:compose", "/api/v1/metrics/volume/latest"},
 		"/api/v1/metrics/{id}/dimensions/{dim}": {"/api/v1/metrics/volume-by-category/dimensions/category?prefix=b", "/api/v1/metrics/volume-by-category/dimensions/user"},
+		"/api/v1/events":                        {"/api/v1/events", "/api/v1/events?user=ralph&not_topic=a&size=1&order=asc", "/api/v1/events?cursor=x", "/api/v1/events?delta=1d&format=csv"},
+		"/api/v1/events/count":                  {"/api/v1/events/count", "/api/v1/events/count?user=ralph&agent=x", "/api/v1/events/count?contains=x", "/api/v1/events/count?start=2"},
+		"/api/v1/events/{msg_id}":               {"/api/v1/events/x", "/api/v1/events/nothing", "/api/v1/events/x?format=no"},
+		"/api/v1/topics":                        {"/api/v1/topics", "/api/v1/topics?prefix=org.&limit=3", "/api/v1/topics?order=asc"},
 		"/api/v1/users/{name}":                  {"/api/v1/users/ralph", "/api/v1/users/ralph?tz=Mars"},
 		"/api/v1/metrics/{id}/explain":          {"/api/v1/metrics/volume/explain?time=now&filter=a:b", "/api/v1/metrics/volume/explain", "/api/v1/metrics/" + releng + "/explain?time=now"},
 	}

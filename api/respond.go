@@ -55,6 +55,13 @@ func (s *Server) send(c echo.Context, key string, a *answer, pairs []pair) error
 			sc.link = []string{l}
 		}
 	}
+	if a.next != "" {
+		u := *r.URL
+		q := u.Query()
+		q.Set("cursor", a.next)
+		u.RawQuery = q.Encode()
+		sc.link = []string{"<" + s.origin(r) + u.RequestURI() + `>; rel="next"`}
+	}
 	s.cache.remember(r, sc)
 	writeAnswer(c.Response(), r, a, s.cache.form(key, a, sc.coding), sc.link)
 	return nil
@@ -70,9 +77,9 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, a *answer, f *form, lin
 	if a.paged {
 		h["X-Link-Number"] = a.header.number
 		h["X-Link-Count"] = a.header.count
-		if link != nil {
-			h["Link"] = link
-		}
+	}
+	if link != nil {
+		h["Link"] = link
 	}
 	if known := r.Header["If-None-Match"]; known != nil && matches(known, a.etag) {
 		w.WriteHeader(http.StatusNotModified)

@@ -73,6 +73,10 @@ func (s *Server) routes() *echo.Echo {
 	data("/metrics/:id/latest", s.dataHandler("latest", store.Latest, latestParameters, s.latest))
 	data("/metrics/:id/dimensions/:dim", s.valuesQuestion)
 	data("/users/:name", s.personQuestion)
+	data("/topics", s.topicsQuestion)
+	if s.events != nil {
+		s.eventRoutes(data)
+	}
 	if s.explain != nil {
 		data("/metrics/:id/explain", s.explainQuestion)
 	}

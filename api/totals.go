@@ -156,6 +156,21 @@ func (s *Server) valuesQuestion(c echo.Context) (question, error) {
 }
 
 func (s *Server) values(ctx context.Context, a *asking, dim int) (*answer, error) {
+	h, rows, err := s.valuesOf(ctx, a, dim)
+	if err != nil {
+		return nil, err
+	}
+	return dataAnswer(a.format, valuesDocument{h, a.metric.Dimensions[dim].Name, rows}, func() *sheet {
+		texts, numbers := []string{}, []int64{}
+		for _, r := range rows {
+			texts, numbers = append(texts, r.Value), append(numbers, r.Count)
+		}
+		return &sheet{[]sheetColumn{{name: "value", texts: texts}, {name: "count", numbers: numbers}}, len(texts)}
+	})
+}
+
+// valuesOf gives the values of a dimension that count most.
+func (s *Server) valuesOf(ctx context.Context, a *asking, dim int) (h head, rows []valueRow, err error) {
 	if a.top == 0 {
 		a.top = defaultValues
 	}
@@ -165,20 +180,17 @@ func (s *Server) values(ctx context.Context, a *asking, dim int) (*answer, error
 	}
 	p, h, err := s.whole(ctx, a)
 	if err != nil {
-		return nil, err
+		return h, nil, err
 	}
 	t, err := s.sum(ctx, a, p, summing{by: a.by, where: a.where, whole: true, top: a.top})
 	if err != nil {
-		return nil, err
+		return h, nil, err
 	}
-	doc, texts, numbers := valuesDocument{h, a.metric.Dimensions[dim].Name, []valueRow{}}, []string{}, []int64{}
+	rows = []valueRow{}
 	for _, i := range t.order(true) {
-		if n := t.total(i); n != 0 && len(texts) < a.top {
-			doc.Values = append(doc.Values, valueRow{t.keys[i][0], n})
-			texts, numbers = append(texts, t.keys[i][0]), append(numbers, n)
+		if n := t.total(i); n != 0 && len(rows) < a.top {
+			rows = append(rows, valueRow{t.keys[i][0], n})
 		}
 	}
-	return dataAnswer(a.format, doc, func() *sheet {
-		return &sheet{[]sheetColumn{{name: "value", texts: texts}, {name: "count", numbers: numbers}}, len(texts)}
-	})
+	return h, rows, nil
 }
