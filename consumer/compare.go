@@ -47,6 +47,13 @@ type comparedTable struct {
 	other   map[int64]int64
 	limited bool  // the series limit was reached: what has no series of its own is in OtherKey's
 	before  int64 // buckets that start before it are not kept
+	twins   []twin
+}
+
+// twin is a count that the store has in two orders, differently.
+type twin struct {
+	row   store.Row
+	other int64
 }
 
 // cell is a bucket and a key.
@@ -110,9 +117,60 @@ func (c *comparison) readStored(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read %s: %w", m.ID, err)
 			}
+			if err := c.readTwins(ctx, m, interval, t); err != nil {
+				return fmt.Errorf("read both orders of %s: %w", m.ID, err)
+			}
 		}
 	}
 	return nil
+}
+
+// maxTwins bounds what is kept of counts that two orders have differently.
+const maxTwins = maxFixes
+
+// readTwins notes which counts the store has in two orders, differently: answers come from either.
+func (c *comparison) readTwins(ctx context.Context, m *comparedMetric, interval time.Duration, t *comparedTable) error {
+	s, ok := c.v.store.(store.Twins)
+	if !ok {
+		return nil
+	}
+	return s.EachTwin(ctx, c.v.cells(m.ServedMetric, interval), func(r store.Row, other int64) error {
+		if r.Time >= t.before && len(t.twins) < maxTwins {
+			t.twins = append(t.twins, twin{r, other})
+		}
+		return nil
+	})
+}
+
+// differTwins tells of counts that are right in the order of time and wrong in that of series.
+func (c *comparison) differTwins() {
+	type place struct {
+		metric   string
+		interval time.Duration
+		start    int64
+		key      string
+	}
+	told := map[place]bool{}
+	for _, w := range c.wrong {
+		told[place{w.metric.ID, w.interval, w.start, w.key}] = true
+	}
+	for _, id := range sortedKeys(c.metrics) {
+		m := c.metrics[id]
+		for _, interval := range slices.Sorted(maps.Keys(m.tables)) {
+			for _, x := range m.tables[interval].twins {
+				r := x.row
+				where := fmt.Sprintf("%s %s %s%s", id, interval, time.Unix(r.Time, 0).UTC().Format(time.RFC3339), named(m.Metric, r.Key))
+				switch {
+				case told[place{id, interval, r.Time, r.Key}] || r.Time < c.horizon(id, interval):
+				case c.gone(r.Time):
+					c.v.note("%s: stored %d in the order of time and %d in that of series; its events are archived no more", where, r.N, x.other)
+				default:
+					said := c.v.differ("%s: stored %d in the order of time, as recomputed, but %d in that of series", where, r.N, x.other)
+					c.v.fixes.cell(said, store.CellFix{Metric: id, Interval: interval, Time: r.Time, Key: r.Key, N: r.N})
+				}
+			}
+		}
+	}
 }
 
 // gone says whether events of a bucket may have expired from the archive.
@@ -216,6 +274,7 @@ func (c *comparison) finish() {
 			c.differ(w.metric, w.interval, w.start, w.key, w.have, w.want)
 		}
 	}
+	c.differTwins()
 }
 
 func compareCells(a, b cell) int {

@@ -48,6 +48,13 @@ type Repair struct {
 	Latest     []LatestFix
 }
 
+// Twins is what an engine also is that keeps some counts in two orders.
+type Twins interface {
+	// EachTwin calls f for every count of a generation that the two orders have differently, in no particular order,
+	// until f fails: r as EachCell has it, and what the other order says; 0 for none.
+	EachTwin(ctx context.Context, q CellQuery, f func(r Row, twin int64) error) error
+}
+
 // Mender puts numbers right.
 type Mender interface {
 	// Repair makes numbers what they should be, all of them or none. ErrMoved: the generation stands elsewhere than At

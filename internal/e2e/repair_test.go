@@ -31,9 +31,12 @@ func TestVerify_RepairMendsWhatDiffers(t *testing.T) {
 		"UPDATE "+counters[2]+" SET k = k + (1 << 44) WHERE k = (SELECT max(k) FROM "+counters[2]+")",
 		"DELETE FROM "+days[0]+" WHERE k = "+first(days[0]),
 		"INSERT INTO "+days[1]+" SELECT max(k) + (1 << 30), 5 FROM "+days[1],
+		// the other order of the days, which answers about single series come from
+		"UPDATE "+days[0]+"_series SET n = n + 2 WHERE k = (SELECT max(k) FROM "+days[0]+"_series)",
+		"DELETE FROM "+days[1]+"_series WHERE k = (SELECT min(k) FROM "+days[1]+"_series)",
 	)
 	r, _, differences := s.verify()
-	if r.code != 1 || differences < 6 {
+	if r.code != 1 || differences < 8 || strings.Count(r.stdout, "in that of series") < 2 {
 		t.Fatalf("verify found %d of the planted faults, exit status %d:\n%s", differences, r.code, r.stdout)
 	}
 	r = s.run("verify", "--repair")
