@@ -113,12 +113,12 @@ func ask(ctx context.Context, g *globals, path string, query url.Values) (body [
 	if err != nil {
 		return nil, err
 	}
-	s, err := consumer.OpenReader(ctx, c, g.logger())
+	s, err := consumer.OpenReader(ctx, c, g.quiet())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	face, err := api.New(api.Options{Store: s, Logger: g.logger(), CacheBytes: 1 << 20})
+	face, err := api.New(api.Options{Store: s, Logger: g.quiet(), CacheBytes: 1 << 20})
 	if err != nil {
 		return nil, err
 	}

@@ -70,12 +70,7 @@ func runDemo(cmd *cobra.Command, g *globals, f demoFlags, history time.Duration)
 	if err != nil {
 		return err
 	}
-	log := g.logger()
-	if g.logLevel == "info" { // the demo's own words are enough unless somebody asked for more
-		quiet := *g
-		quiet.logLevel = "warn"
-		log = quiet.logger()
-	}
+	log := g.quiet()
 	if err := demoHistory(ctx, c, log, cmd.ErrOrStderr(), out, generator, history); err != nil {
 		if errors.Is(err, context.Canceled) {
 			return nil // stopped by the user: nothing to complain of

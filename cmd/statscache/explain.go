@@ -52,7 +52,7 @@ Exit status 1 says that the number stored is not what the events add up to.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			x, err := consumer.Explain(ctx, c, bundled(), g.logger(), q)
+			x, err := consumer.Explain(ctx, c, bundled(), g.quiet(), q)
 			var bad *api.ParameterError
 			if errors.As(err, &bad) {
 				return usageError{err}

@@ -46,7 +46,7 @@ func runImport(cmd *cobra.Command, g *globals, files []string, noWait bool) erro
 	if err != nil {
 		return err
 	}
-	o, err := pipeline(c, g.logger())
+	o, err := pipeline(c, g.quiet())
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ the daemon does it, and goes on counting what comes in.`,
 			if err != nil {
 				return err
 			}
-			o, err := pipeline(c, g.logger())
+			o, err := pipeline(c, g.quiet())
 			if err != nil {
 				return err
 			}

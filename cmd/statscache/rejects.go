@@ -113,7 +113,7 @@ func replayRejects(cmd *cobra.Command, g *globals) error {
 	if err != nil {
 		return err
 	}
-	sum, err := consumer.ReplayRejects(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()})
+	sum, err := consumer.ReplayRejects(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.quiet()})
 	if errors.Is(err, context.Canceled) {
 		return errors.New("the replay was stopped; run it again: what is in already is not counted twice")
 	}

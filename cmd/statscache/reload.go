@@ -18,18 +18,19 @@ import (
 type reloads struct {
 	signals <-chan os.Signal // one is kept: a signal before the daemon runs counts as soon as it does
 	load    func() (*config.Config, error)
+	follow  func(*config.Config) // what the command itself takes from one that is in force
 }
 
 // onHangup makes SIGHUP a question for another look at the configuration from now on, rather than the end.
-func onHangup(load func() (*config.Config, error)) reloads {
+func onHangup(load func() (*config.Config, error), follow func(*config.Config)) reloads {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
-	return reloads{signals, load}
+	return reloads{signals, load, follow}
 }
 
 // deafToHangup lets a command go on at SIGHUP which has no configuration to read again.
 func deafToHangup(cmd *cobra.Command) *cobra.Command {
-	cmd.PreRun = func(*cobra.Command, []string) { onHangup(nil) }
+	cmd.PreRun = func(*cobra.Command, []string) { onHangup(nil, nil) }
 	return cmd
 }
 
@@ -46,6 +47,7 @@ func (r reloads) reload(d *consumer.Daemon, face *api.Server, log *slog.Logger) 
 		}
 		return
 	}
+	r.follow(c)
 	face.SetRows(c.DefaultRowsPerPage, c.MaximumRowsPerPage)
 	for _, w := range c.Warnings {
 		log.Warn(w)

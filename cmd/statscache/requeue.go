@@ -25,7 +25,7 @@ Each is counted once; those that fail again are dead letters with the new error.
 				return err
 			}
 			show := newProgress(cmd.ErrOrStderr(), "dead letters", 0)
-			sum, err := consumer.RequeuePlugin(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.logger()}, args[0],
+			sum, err := consumer.RequeuePlugin(cmd.Context(), consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: g.quiet()}, args[0],
 				func(done, _ int) { show.set(done) })
 			show.done()
 			if errors.Is(err, context.Canceled) {

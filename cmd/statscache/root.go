@@ -17,12 +17,14 @@ type globals struct {
 	paths     []string
 	dataDir   string
 	logLevel  string
+	levelFlag *pflag.Flag
+	level     *slog.LevelVar // of the loggers that are in use
 	logFormat string
 	json      bool
 }
 
 func newRoot() *cobra.Command {
-	g := &globals{}
+	g := &globals{level: &slog.LevelVar{}}
 	root := &cobra.Command{
 		Use:           "statscache",
 		Short:         "Running statistics of an event bus",
@@ -45,6 +47,7 @@ func newRoot() *cobra.Command {
 	})
 	f.StringVar(&g.dataDir, "data-dir", "", "where everything is kept")
 	f.StringVar(&g.logLevel, "log-level", "info", "debug, info, warn or error")
+	g.levelFlag = f.Lookup("log-level")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVar(&g.json, "json", false, "answer in JSON where a script may read it")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -55,16 +58,18 @@ func newRoot() *cobra.Command {
 }
 
 func (g *globals) check() error {
-	if _, err := g.level(); err != nil {
+	level, err := g.parseLevel()
+	if err != nil {
 		return usageError{err}
 	}
+	g.level.Set(level)
 	if g.logFormat != "text" && g.logFormat != "json" {
 		return usageError{fmt.Errorf("--log-format is %q: it must be text or json", g.logFormat)}
 	}
 	return nil
 }
 
-func (g *globals) level() (slog.Level, error) {
+func (g *globals) parseLevel() (slog.Level, error) {
 	switch strings.ToLower(g.logLevel) {
 	case "debug":
 		return slog.LevelDebug, nil
@@ -80,12 +85,26 @@ func (g *globals) level() (slog.Level, error) {
 
 // logger writes to stderr: stdout belongs to answers.
 func (g *globals) logger() *slog.Logger {
-	level, _ := g.level() // checked before any command runs
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: g.level}
 	if g.logFormat == "json" {
 		return slog.New(slog.NewJSONHandler(os.Stderr, options))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// quiet is the logger of commands whose own words are enough unless somebody asks for more.
+func (g *globals) quiet() *slog.Logger {
+	if !g.levelFlag.Changed {
+		g.level.Set(slog.LevelWarn)
+	}
+	return g.logger()
+}
+
+// follow takes the level that the configuration gives, unless the command line gives one.
+func (g *globals) follow(c *config.Config) {
+	if !g.levelFlag.Changed {
+		g.level.Set(c.LogLevel)
+	}
 }
 
 // load reads the configuration; set holds settings that the command itself gives, by key.

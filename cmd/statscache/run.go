@@ -24,14 +24,15 @@ func newRun(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
 		Short: "Receive, count and serve, in one process",
-		Long:  "run receives, counts and serves until SIGINT or SIGTERM. SIGHUP makes it read its configuration again: other\nendpoints, topics, retention, disabled plugins and rows per page are in force at once, without a message lost;\nwhat can't change while it runs is said. A broken configuration is refused, and the old one goes on.\n--log-level stays as it is.",
+		Long:  "run receives, counts and serves until SIGINT or SIGTERM. SIGHUP makes it read its configuration again: other\nendpoints, topics, rules, retention, disabled plugins, rows per page and log level are in force at once, without a message lost;\nwhat can't change while it runs is said. A broken configuration is refused, and the old one goes on.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			again := onHangup(func() (*config.Config, error) { return g.load(nil) })
+			again := onHangup(func() (*config.Config, error) { return g.load(nil) }, g.follow)
 			c, err := g.load(nil)
 			if err != nil {
 				return err
 			}
+			g.follow(c)
 			log := g.logger()
 			for _, w := range c.Warnings {
 				log.Warn(w)

@@ -22,7 +22,7 @@ func newVerify(g *globals) *cobra.Command {
 		Use:   "verify [METRIC...]",
 		Short: "Recompute numbers from the archive and compare",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := consumer.VerifyOptions{Metrics: args, Repair: repair, Bundled: bundled(), Logger: g.logger()}
+			o := consumer.VerifyOptions{Metrics: args, Repair: repair, Bundled: bundled(), Logger: g.quiet()}
 			var err error
 			if o.From, err = timeFlag("--from", from); err != nil {
 				return err

@@ -4,6 +4,7 @@ package config
 
 import (
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"github.com/statscache/statscache/consumer/fedmsg"
@@ -67,8 +68,10 @@ type Config struct {
 	// What follows are fedmsg's own settings.
 
 	TopicPrefix, Environment, Name string
-	ValidateSignatures             bool
-	KeepAlive                      KeepAlive
+	// LogLevel is that of the logger "statscache" in fedmsg's logging, info where there is none.
+	LogLevel           slog.Level
+	ValidateSignatures bool
+	KeepAlive          KeepAlive
 	// ReconnectMax bounds the pause between two attempts to connect.
 	ReconnectMax time.Duration
 

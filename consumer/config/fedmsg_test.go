@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/statscache/statscache/internal/testpython"
@@ -114,4 +115,27 @@ func TestFedmsg_ReadsTheSampleFolder(t *testing.T) {
 	s := newScene(t, map[string]string{"work/x": ""})
 	s.Paths = []string{folder}
 	sameAsFedmsg(t, s, files...)
+}
+
+func TestLoad_LogLevel(t *testing.T) {
+	for text, want := range map[string]string{
+		`config = {}`: "INFO",
+		`config = {"logging": {"loggers": {"fedmsg": {"level": "DEBUG"}}}}`:       "INFO",
+		`config = {"logging": {"loggers": {"statscache": {"level": "WARNING"}}}}`: "WARN",
+		`config = {"logging": {"loggers": {"statscache": {"level": "loud"}}}}`:    "",
+	} {
+		file := filepath.Join(t.TempDir(), "a.py")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Load(Options{Paths: []string{file}, Home: t.TempDir()})
+		switch {
+		case want == "":
+			if err == nil || !strings.Contains(err.Error(), "a.py:1") || !strings.Contains(err.Error(), `"loud"`) {
+				t.Errorf("%s: %v; want an error that names file, line and level", text, err)
+			}
+		case err != nil || c.LogLevel.String() != want:
+			t.Errorf("%s: %v, %v; want %s", text, c, err, want)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"math"
 	"math/big"
@@ -96,6 +97,31 @@ func (r *reader) fedmsgSettings() {
 	// As for libzmq, a maximum below the first pause means no growth.
 	first, most := number("zmq_reconnect_ivl", 100), number("zmq_reconnect_ivl_max", 1000)
 	c.ReconnectMax = time.Duration(max(first, most, 1)) * time.Millisecond
+	c.LogLevel = r.logLevel(valid["logging"])
+}
+
+// logLevel finds the level of our own logger in the dict that Python's logging.config takes: fedmsg's loggers are not
+// ours.
+func (r *reader) logLevel(logging any) slog.Level {
+	all, _ := logging.(map[string]any)
+	loggers, _ := all["loggers"].(map[string]any)
+	ours, _ := loggers["statscache"].(map[string]any)
+	name, given := ours["level"]
+	if !given {
+		return slog.LevelInfo
+	}
+	switch name {
+	case "DEBUG", "NOTSET":
+		return slog.LevelDebug
+	case "INFO":
+		return slog.LevelInfo
+	case "WARNING", "WARN":
+		return slog.LevelWarn
+	case "ERROR", "CRITICAL", "FATAL":
+		return slog.LevelError
+	}
+	r.problem(fmt.Errorf("%s: logging: the level of the logger statscache must be \"DEBUG\", \"INFO\", \"WARNING\" or \"ERROR\", not %s", r.origins["logging"], describe(name)))
+	return slog.LevelInfo
 }
 
 // validate converts a value as the validator of fedmsg does.

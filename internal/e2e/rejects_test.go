@@ -27,7 +27,9 @@ func TestRejects_AreShownAndReplayed(t *testing.T) {
 	if r := s.mustRun("rejects"); strings.Count(r.stdout, "\n") != 1 {
 		t.Errorf("an empty data dir:\n%s", r.stdout)
 	}
-	s.mustRun("import", file)
+	if r := s.run("import", file); r.code != 1 {
+		t.Errorf("an import of refused lines: exit status %d, want 1:\n%s%s", r.code, r.stdout, r.stderr)
+	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +106,9 @@ func TestRejects_AreShownAndReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	before = f.stdout.String()
-	s.mustRun("import", file)
+	if r := s.run("import", file); r.code != 1 {
+		t.Errorf("an import of a refused line: exit status %d, want 1", r.code)
+	}
 	f.waitFor(10*time.Second, "the new one", func() error {
 		if f.stdout.String() == before {
 			return fmt.Errorf("nothing new")
