@@ -181,11 +181,16 @@ func drop(ctx context.Context, u *url.URL) error {
 func empty(ctx context.Context, u *url.URL) error {
 	waited := false
 	return eachTable(ctx, u, func(c *pgx.Conn, table string) error {
-		for running, since := 1, time.Now().UnixMilli(); !waited && running > 0; {
-			err := c.QueryRow(ctx, "SELECT count(*) FROM sys.jobs WHERE started::bigint < $1", since).Scan(&running)
-			if err != nil {
+		// Two looks in a row: what a closed connection had sent may not have been begun at the first.
+		for quiet, since := 0, time.Now().UnixMilli(); !waited && quiet < 2; {
+			var running int
+			if err := c.QueryRow(ctx, "SELECT count(*) FROM sys.jobs WHERE started::bigint < $1", since).Scan(&running); err != nil {
 				return err
 			}
+			if quiet++; running > 0 {
+				quiet = 0
+			}
+			time.Sleep(50 * time.Millisecond)
 		}
 		waited = true
 		if strings.Contains(table, "schema_version") {

@@ -66,7 +66,10 @@ type DB struct {
 
 // Open connects, checks that the schema is ours and creates what is missing. While the database is away it tries again
 // until ctx ends.
-func Open(ctx context.Context, o Options) (*DB, error) {
+func Open(ctx context.Context, o Options) (*DB, error) { return open(ctx, o, nil) }
+
+// open is Open with a deadline for each statement where it isn't nil.
+func open(ctx context.Context, o Options, deadline func() time.Duration) (*DB, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -86,7 +89,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	d := &DB{pool: pool, log: o.Logger.With("component", "store"), opts: o,
 		streams: map[string]*ownStream{}, versions: map[string]uint64{}, horizons: map[horizonOf]int64{}, done: make(chan struct{})}
-	d.deadline = func() time.Duration { return o.Statement }
+	if d.deadline = deadline; deadline == nil {
+		d.deadline = func() time.Duration { return o.Statement }
+	}
 	d.at, d.user = hosts(conf.ConnConfig), conf.ConnConfig.User
 	if err := d.begin(ctx); err != nil {
 		pool.Close()

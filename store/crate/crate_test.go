@@ -36,12 +36,16 @@ func at(url string) storetest.Open[*DB] {
 
 func openAt(t testing.TB, url string) *DB {
 	t.Helper()
-	d, err := Open(testContext(t), Options{URL: url, Shards: 1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	d, err := Open(testContext(t), options(t, url))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = d.Close() })
 	return d
+}
+
+func options(t testing.TB, url string) Options {
+	return Options{URL: url, Shards: 1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
 func testContext(t testing.TB) context.Context {
@@ -54,7 +58,7 @@ func TestArchive(t *testing.T) { storetest.Archive(t, emptied) }
 
 func TestLedger(t *testing.T) { storetest.Ledger(t, emptied) }
 
-func TestFencing(t *testing.T) { storetest.Fencing(t, fresh) }
+func TestFencing(t *testing.T) { storetest.Fencing(t, emptied) }
 
 func TestCatalog(t *testing.T) { storetest.Catalog(t, emptied) }
 

@@ -5,30 +5,34 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/cratetest"
 	"github.com/statscache/statscache/store"
 	"github.com/statscache/statscache/store/storetest"
 )
 
 // flaky is a database of which many statements are not waited for: executed or not, nobody knows.
 func flaky(t testing.TB) storetest.Open[*DB] {
-	open := fresh(t)
+	url := cratetest.Reuse(t)
 	return func(t testing.TB) *DB {
-		d := open(t)
-		r := rand.New(rand.NewPCG(1, 2))
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.deadline = func() time.Duration {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if r.IntN(5) == 0 {
+		r, mu, on := rand.New(rand.NewPCG(1, 2)), sync.Mutex{}, atomic.Bool{}
+		d, err := open(testContext(t), options(t, url), func() time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			if on.Load() && r.IntN(5) == 0 {
 				return time.Duration(1+r.IntN(15)) * time.Millisecond
 			}
 			return 20 * time.Second
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
+		on.Store(true)
 		return d
 	}
 }

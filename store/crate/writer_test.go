@@ -53,17 +53,16 @@ func writerMain() int {
 
 func writer(stream, url string) error {
 	ctx := context.Background()
-	d, err := Open(ctx, Options{URL: url, Shards: 2, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	d.deadline = func() time.Duration {
+	d, err := open(ctx, Options{URL: url, Shards: 2, Logger: slog.New(slog.DiscardHandler)}, func() time.Duration {
 		if rand.IntN(100) < 3 { // about the time a statement takes: done or not, nobody knows
 			return time.Duration(1+rand.IntN(12)) * time.Millisecond
 		}
 		return 20 * time.Second
+	})
+	if err != nil {
+		return err
 	}
+	defer func() { _ = d.Close() }()
 	if _, err := d.Register(ctx, crashPlugin()); err != nil {
 		return err
 	}

@@ -1,0 +1,9 @@
+package crate
+
+import (
+	"testing"
+
+	"github.com/statscache/statscache/store/storetest"
+)
+
+func TestFind(t *testing.T) { storetest.Find(t, emptied) }
