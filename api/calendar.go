@@ -60,7 +60,7 @@ func (s *Server) calendarOf(ctx context.Context, a *asking) (calendarDocument, e
 	if !ok {
 		return calendarDocument{}, costly("too-many-points", "from", fmt.Sprintf("a calendar has at most %d days: ask for a shorter window, or for a series with a longer step", maxDays))
 	}
-	p := newPlan(edges, a.from, a.to, ls)
+	p := newPlan(edges, a.from, a.to, a.now, ls)
 	t, err := s.sum(ctx, a, p, summing{where: a.where})
 	if err != nil {
 		return calendarDocument{}, err

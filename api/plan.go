@@ -52,8 +52,7 @@ type point struct{ time, end, from, to int64 }
 // all together where step is 0.
 type read struct{ interval, from, to, step, origin int64 }
 
-// coarse says that between two times edges could be cut at buckets of an interval only: a bucket counts whole for
-// the point that it starts in, and at the start of the window for the first one.
+// coarse says that between two times edges could be cut at buckets of an interval only.
 type coarse struct{ from, to, interval int64 }
 
 // plan is how a question is answered: the points, what to read for them and what is said about it.
@@ -64,14 +63,24 @@ type plan struct {
 }
 
 // newPlan cuts [from, to) at edges, the first of which isn't after from and the last not before to. Every point is
-// made of whole buckets, coarse ones in the middle and finer ones at the ends.
-func newPlan(edges []int64, from, to int64, ls levels) *plan {
+// made of whole buckets, coarse ones in the middle and finer ones at the ends. Where an edge can't be cut it moves to
+// the nearest time that can: a day of another zone is about the day of the coarse bucket.
+func newPlan(edges []int64, from, to, now int64, ls levels) *plan {
 	p := &plan{}
 	for i := 0; i+1 < len(edges); i++ {
 		pt := point{time: edges[i], end: edges[i+1]}
-		pt.from, pt.to = p.snap(max(edges[i], from), ls, edges[i] <= from), p.snap(min(edges[i+1], to), ls, false)
-		if n := len(p.points); n > 0 && pt.from < p.points[n-1].to {
-			pt.from = p.points[n-1].to // the bucket that the window begins in reaches this far
+		length := pt.end - pt.time
+		pt.from, pt.to = p.snap(max(edges[i], from), length, ls, edges[i] <= from), p.snap(min(edges[i+1], to), length, ls, false)
+		if i+2 == len(edges) {
+			if high := p.snap(to, 0, ls, false); high > now {
+				pt.to = high // the bucket that is open counts as far as it goes
+			}
+		}
+		if i == 0 && len(edges) == 2 && pt.from >= pt.to {
+			pt.from, pt.to = p.snap(from, 0, ls, true), p.snap(to, 0, ls, false)
+		}
+		if n := len(p.points); n > 0 && pt.from != p.points[n-1].to {
+			pt.from = p.points[n-1].to // points of two lengths may move a common edge to two sides
 		}
 		if pt.from >= pt.to {
 			// It lies within a bucket that counts for the point before.
@@ -86,8 +95,10 @@ func newPlan(edges []int64, from, to int64, ls levels) *plan {
 	return p
 }
 
-// snap moves a time to where it can be cut.
-func (p *plan) snap(t int64, ls levels, down bool) int64 {
+// snap moves an edge of a point of some length to where it can be cut: to the nearest such time, but where points are
+// short against the buckets to the end of the bucket (which counts for the point that it starts in), or down to its
+// start at the start of the window.
+func (p *plan) snap(t, length int64, ls levels, down bool) int64 {
 	if t < ls.kept() {
 		return t // there is nothing to cut
 	}
@@ -97,6 +108,9 @@ func (p *plan) snap(t int64, ls levels, down bool) int64 {
 		return t
 	}
 	p.note(coarse{low, low + g, g})
+	if 2*length > g {
+		down = 2*(t-low) < g
+	}
 	if down {
 		return low
 	}

@@ -29,12 +29,15 @@ func TestPlan_ReadsCoarseInTheMiddle(t *testing.T) {
 		"before 1970":            {[]int64{-86400 - 60, -86400}, -86460, -86400, all, "60[-86460,-86400)"},
 		"only hours are left":    {[]int64{86460, 90000}, 86460, 90000, old, "3600[86400,90000) coarse 3600[86400,90000)"},
 		"points within an hour":  {[]int64{86400, 87000, 87600, 90000, 93600}, 86400, 93600, old, "3600[86400,93600)/3600 coarse 3600[86400,90000)"},
+		"days of Berlin":         {[]int64{93600 - 14400, 165600, 252000 - 3600, 334800}, 79200, 334800, levels{{86400, minTime}}, "86400[86400,345600)/86400 coarse 86400[0,345600)"},
+		"days of New York":       {[]int64{18000, 104400, 190800}, 18000, 190800, levels{{86400, minTime}}, "86400[0,172800)/86400 coarse 86400[0,259200)"},
+		"an hour of a day":       {[]int64{50000, 53600}, 50000, 53600, levels{{86400, minTime}}, "86400[0,86400) coarse 86400[0,86400)"},
 		"seconds are left":       {[]int64{864005, 864007}, 864005, 864007, old, "1[864005,864007)"},
-		"across horizons":        {[]int64{5*86400 + 1800, 10*86400 + 5}, 5*86400 + 1800, 10*86400 + 5, old, "86400[432000,864000) 1[864000,864005) coarse 3600[432000,435600)"},
+		"across horizons":        {[]int64{5*86400 + 1800, 10*86400 + 5}, 5*86400 + 1800, 10*86400 + 5, old, "3600[435600,518400) 86400[518400,864000) 1[864000,864005) coarse 3600[432000,435600)"},
 		"all is gone":            {[]int64{0, 60}, 0, 60, levels{{1, 100}, {60, 120}}, ""},
 		"some is gone":           {[]int64{0, 240}, 0, 240, levels{{60, 120}}, "60[120,240)"},
 	} {
-		p := newPlan(c.edges, c.from, c.to, c.ls)
+		p := newPlan(c.edges, c.from, c.to, 1<<40, c.ls)
 		var parts []string
 		for _, r := range p.reads {
 			text := fmt.Sprintf("%d[%d,%d)", r.interval, r.from, r.to)
@@ -77,7 +80,7 @@ func TestPlan_ReadsEverySecondOnce(t *testing.T) {
 			edges = append(edges, e)
 		}
 		to := e - r.Int64N(5)
-		p := newPlan(edges, from, to, ls)
+		p := newPlan(edges, from, to, []int64{0, 1 << 40}[r.IntN(2)], ls)
 		owner := map[int64]int{}
 		for _, x := range p.reads {
 			h := int64(0)
