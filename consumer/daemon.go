@@ -75,6 +75,8 @@ type Daemon struct {
 	replaying sync.Mutex // held while rejects are given in again
 	repairing sync.Mutex // held while numbers are mended
 
+	backfilling sync.Mutex // held while history is fetched
+
 	operating sync.Mutex // one plugin command at a time
 
 	current   atomic.Pointer[config.Config] // what Reload has put in force
@@ -293,6 +295,9 @@ func (d *Daemon) startControl() error {
 }
 
 func (d *Daemon) startSource() error {
+	if err := d.startCatchUp(d.life); err != nil {
+		return err
+	}
 	c := d.config
 	d.source = zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
 		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.root})

@@ -26,7 +26,7 @@ func newProgress(w io.Writer, what string, total int) *progress {
 	}
 	return &progress{bar: progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(what),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(what), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())}
+		progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())}
 }
 
 // set moves the bar to n.
@@ -34,6 +34,14 @@ func (p *progress) set(n int) {
 	if p.bar != nil && p.last.Swap(int64(n)) != int64(n) {
 		_ = p.bar.Set(n) // a terminal that went away is no reason to stop
 	}
+}
+
+// of is set where the total is known by and by; the bar says how long it will take then.
+func (p *progress) of(n, total int) {
+	if p.bar != nil && total > 0 {
+		p.bar.ChangeMax(max(n, total))
+	}
+	p.set(n)
 }
 
 // done takes the bar away.

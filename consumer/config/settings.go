@@ -104,21 +104,17 @@ func (r *reader) settings() {
 	c.ArchiveRetention = setting(r, "statscache.archive.retention", 0, keep)
 	r.retention()
 	r.app()
-	r.unbuilt()
+	r.history()
 }
 
 // maxMessage bounds what statscache.consumer.max_message_bytes may be set to: one body must fit a frame of the archive
 // and a batch for a plugin, with room.
 const maxMessage = 32 << 20
 
-// unbuilt says of settings that nothing looks at yet that they have no effect: silence would be a promise.
-func (r *reader) unbuilt() {
-	c := &r.cfg
-	if c.CatchUp {
-		r.warn("statscache.consumer.catch_up has no effect yet: history comes in with `statscache import`")
-	}
-	if c.DatagrepperEndpoint != "" {
-		r.warn("statscache.datagrepper.endpoint has no effect yet: history comes in with `statscache import`")
+// history says of settings that can't do what they promise why not.
+func (r *reader) history() {
+	if c := &r.cfg; c.CatchUp && c.DatagrepperEndpoint == "" {
+		r.warn("statscache.consumer.catch_up has no effect: statscache.datagrepper.endpoint names no archive")
 	}
 }
 

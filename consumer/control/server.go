@@ -61,6 +61,9 @@ func Serve(path string, d Daemon, log *slog.Logger) (*Server, error) {
 		mux.HandleFunc("POST /recount", s.recount(x))
 		mux.HandleFunc("POST /repair", s.repair(x))
 	}
+	if b, ok := d.(Backfiller); ok {
+		mux.HandleFunc("POST /backfill", s.backfill(b))
+	}
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return s.living }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	go func() {

@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/internal/fakearchive"
+)
+
+// archived gives a golden stream as an archive holds it: every message once, by its time.
+func (g golden) archived(t testing.TB) []fakearchive.Row {
+	t.Helper()
+	var rows []fakearchive.Row
+	seen := map[string]bool{}
+	file, err := os.Open(g.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	var in io.Reader = file
+	if strings.HasSuffix(g.file, ".gz") {
+		if in, err = gzip.NewReader(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for messages := json.NewDecoder(in); ; {
+		var raw json.RawMessage
+		var m struct {
+			MsgID     string  `json:"msg_id"`
+			Timestamp float64 `json:"timestamp"`
+		}
+		if err := messages.Decode(&raw); errors.Is(err, io.EOF) {
+			return rows
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, &m); err != nil {
+			t.Fatal(err)
+		}
+		if !seen[m.MsgID] {
+			seen[m.MsgID] = true
+			rows = append(rows, fakearchive.Row{Time: m.Timestamp, Raw: raw})
+		}
+	}
+}
+
+// fetchSpan is the time that holds all of some rows.
+func fetchSpan(rows []fakearchive.Row) []string {
+	lo, hi := rows[0].Time, rows[0].Time
+	for _, r := range rows {
+		lo, hi = min(lo, r.Time), max(hi, r.Time)
+	}
+	return []string{"--from", fmt.Sprint(int64(lo)), "--to", fmt.Sprint(int64(hi) + 1)}
+}
+
+// TestBackfill_CountsOnceWhateverFaultsAndKills: fetched from an archive that fails, cuts, repeats, reorders and holds
+// back, by commands and daemons that are killed, every number is the oracle's.
+func TestBackfill_CountsOnceWhateverFaultsAndKills(t *testing.T) {
+	t.Parallel()
+	g := multiplied(t, goldens(t)[0], 25)
+	rows := g.archived(t)
+	archive := fakearchive.New(3, rows)
+	archive.Faults = fakearchive.Faults{Error: 0.01, Throttle: 0.01, Cut: 0.01, Truncated: 0.05, Repeated: 0.05, Shuffled: 0.05}
+	server := httptest.NewServer(archive)
+	defer server.Close()
+	s := newSite(t, map[string]string{"statscache.datagrepper.endpoint": fmt.Sprintf("%q", server.URL+"/datagrepper/raw")})
+	fetch := append([]string{"backfill"}, fetchSpan(rows)...)
+	rng := rand.New(rand.NewPCG(1, 2))
+	kills := 0
+	for before := -1; kills < 4; kills++ { // each life gets further than the one before
+		d := s.launch(fetch...)
+		asked, _ := archive.Asked()
+		want := asked + 10 + rng.IntN(20)
+		err := poll(20*time.Second, func() error {
+			if now, _ := archive.Asked(); now < want {
+				return fmt.Errorf("%d requests of %d", now, want)
+			}
+			if !d.running() {
+				return errEnded
+			}
+			return nil
+		})
+		if err != nil {
+			break // it was done before
+		}
+		below := descendants(d.pid())
+		if err := d.cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		<-d.exited
+		d.processesGone(below)
+		if asked == before {
+			t.Fatal("a life that asked for nothing")
+		}
+		before = asked
+	}
+	d := s.start()
+	r := s.mustRun(fetch...)
+	if !strings.Contains(r.stdout, "backfill: ") || !strings.Contains(r.stdout, " new, ") {
+		t.Errorf("it says %s", r.stdout)
+	}
+	requests, again := archive.Asked()
+	t.Logf("%d requests, %d for pages known before, %d kills; %s", requests, again, kills, r.stdout)
+	g.check(t, d, 1_000_000)
+	if now := s.mustRun(append(fetch, "--json")...); !strings.Contains(now.stdout, `"requests":0`) {
+		t.Errorf("a second backfill of the same span asks again: %s", now.stdout)
+	}
+	d.stop()
+	s.verifyClean()
+}
+
+// TestBackfill_CatchUp: what came while nobody listened is there after the start, also where the daemon that began to
+// fetch it was killed.
+func TestBackfill_CatchUp(t *testing.T) {
+	t.Parallel()
+	g := multiplied(t, goldens(t)[0], 25)
+	rows := g.archived(t)
+	archive := fakearchive.New(4, rows)
+	server := httptest.NewServer(archive)
+	defer server.Close()
+	from, err := config.ParseTime(fetchSpan(rows)[1], time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, map[string]string{"statscache.datagrepper.endpoint": fmt.Sprintf("%q", server.URL), "statscache.consumer.catch_up": "True",
+		"statscache.consumer.epoch": fmt.Sprintf("%q", from.Format(time.RFC3339))})
+	d := s.start()
+	d.waitFor(20*time.Second, "some requests", func() error {
+		if n, _ := archive.Asked(); n < 15 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	if err := d.cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	<-d.exited
+	d = s.start()
+	d.waitCounted(g.events, 30*time.Second)
+	g.check(t, d, 1_000_000)
+	d.stop()
+	s.verifyClean()
+}
+
+// TestBackfill_Refusals: what can't be is one sentence.
+func TestBackfill_Refusals(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	closed := "http://" + address(t) + "/raw"
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"no archive", []string{"--from", "-1d"}, 1, "statscache.datagrepper.endpoint"},
+		{"no start", []string{"--url", closed}, 1, "statscache.consumer.epoch"},
+		{"backwards", []string{"--url", closed, "--from", "now", "--to", "-1d"}, 1, "there is nothing between"},
+		{"not a time", []string{"--from", "yesterday"}, 2, "--from"},
+		{"not a URL", []string{"--from", "-1d", "--url", "ftp://x"}, 1, "http or https URL"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			oneSentence(t, s.run(append([]string{"backfill"}, c.args...)...), c.code, c.want)
+		})
+	}
+	if _, err := os.Stat(filepath.Join(s.data, "backfill.json")); err == nil {
+		t.Error("what was refused left a file behind")
+	}
+}
