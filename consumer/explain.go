@@ -91,7 +91,7 @@ func (x *explainer) explain(ctx context.Context, q api.ExplainQuery) (api.Explan
 	if err != nil {
 		return e.Explanation, err
 	}
-	dead, err := deadLetters(ctx, x.store, e.metric.Plugin)
+	dead, err := deadLetters(ctx, x.store, e.metric.Plugin, e.metric.Generation)
 	if err != nil {
 		return e.Explanation, err
 	}

@@ -19,12 +19,13 @@ type latestValues struct {
 	metrics map[string]store.ServedMetric
 	since   []store.Position // before the first slice was read: what came behind it may be missing in newest
 	newest  map[latestKey]store.Put
+	without map[letter]bool // dead letters that newest was found without
 }
 
 type latestKey struct{ metric, key string }
 
 func newLatestValues(v *verifier, list []store.ServedMetric) *latestValues {
-	l := &latestValues{v: v, metrics: map[string]store.ServedMetric{}, newest: map[latestKey]store.Put{}}
+	l := &latestValues{v: v, metrics: map[string]store.ServedMetric{}, newest: map[latestKey]store.Put{}, without: map[letter]bool{}}
 	for _, m := range list {
 		if m.Kind == store.Latest {
 			l.metrics[m.ID] = m
@@ -45,6 +46,9 @@ func (l *latestValues) put(p store.Put) error {
 	return nil
 }
 
+// left notes which dead letters were left out of what put was told.
+func (l *latestValues) left(dead map[letter]bool) { maps.Copy(l.without, dead) }
+
 // latest compares the latest values of a plugin, and mends them where that is asked for.
 func (v *verifier) latest(ctx context.Context, p candidate, generation uint32, l *latestValues) error {
 	if len(l.metrics) == 0 {
@@ -60,6 +64,10 @@ func (v *verifier) latest(ctx context.Context, p candidate, generation uint32, l
 
 func (l *latestValues) compare(ctx context.Context, p candidate, generation uint32) (at positions, err error) {
 	var stored map[latestKey]store.LatestRow
+	dead, err := deadLetters(ctx, l.v.store, p.plugin.ID, generation)
+	if err != nil {
+		return at, err
+	}
 	for range steadyTries {
 		if at, stored, err = l.read(ctx, p.plugin.ID, generation); err != nil || at.steady() {
 			break
@@ -73,18 +81,24 @@ func (l *latestValues) compare(ctx context.Context, p candidate, generation uint
 	if err != nil {
 		return at, err
 	}
-	dead, err := deadLetters(ctx, l.v.store, p.plugin.ID)
+	still, err := deadLetters(ctx, l.v.store, p.plugin.ID, generation)
 	if err != nil {
 		return at, err
+	}
+	at.revived = len(revived(dead, still)) > 0
+	if back := revived(l.without, dead); len(back) > 0 {
+		if err := l.v.recompute(ctx, p, l.v.only(ctx, back, p.frames), host.Sink{Put: l.put}); err != nil {
+			return at, err
+		}
 	}
 	missed := between(l.since, at.before)
 	for _, x := range at.before {
 		missed.to[x.Stream] = min(missed.to[x.Stream], x.Pos) // what is beyond may be stored or not
 	}
-	if err := l.v.recompute(ctx, p, l.v.inOrder(ctx, missed, p.frames, dead), host.Sink{Put: l.put}); err != nil {
+	if err := l.v.recompute(ctx, p, l.v.inOrder(ctx, missed, p.frames, still), host.Sink{Put: l.put}); err != nil {
 		return at, err
 	}
-	l.since = at.before
+	l.since, l.without = at.before, dead
 	if l.v.horizons, err = l.v.store.Horizons(ctx); err != nil {
 		return at, fmt.Errorf("read horizons: %w", err)
 	}

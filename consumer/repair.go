@@ -79,6 +79,7 @@ func (v *verifier) repairAll(ctx context.Context, programs []host.Program, metri
 // adding to them and compares again. saved is the report from before the comparison.
 func (v *verifier) mend(ctx context.Context, plugin string, generation uint32, saved VerifyReport, at positions, again func() (positions, error)) error {
 	defer func() { v.fixes = &fixes{} }()
+	free := v.hold != nil // to take dead letters back, which moves no position: Repair would not see it
 	for try := 0; ; try++ {
 		r, said := v.fixes.repair, v.fixes.said
 		n := len(r.Cells) + len(r.Latest)
@@ -88,7 +89,7 @@ func (v *verifier) mend(ctx context.Context, plugin string, generation uint32, s
 		case v.fixes.full:
 			return fmt.Errorf("plugin %s: more than %d numbers are wrong: `statscache recount` counts its metrics anew", plugin, maxFixes)
 		}
-		if at.steady() {
+		if at.steady() && !free {
 			r.Plugin, r.Generation, r.At = plugin, generation, at.after
 			err := v.store.Repair(ctx, r)
 			if err == nil {
@@ -99,11 +100,12 @@ func (v *verifier) mend(ctx context.Context, plugin string, generation uint32, s
 			if !errors.Is(err, store.ErrMoved) || try == mendTries {
 				return fmt.Errorf("mend the numbers of plugin %s: %w", plugin, err)
 			}
-		} else if try == mendTries {
+		} else if try == mendTries && !free {
 			return fmt.Errorf("mend the numbers of plugin %s: %w", plugin, store.ErrMoved)
 		}
 		if try == 0 && v.hold != nil {
 			release, err := v.hold(plugin)
+			free = false
 			if err == nil {
 				defer release()
 			} else if !errors.Is(err, host.ErrUnknownPlugin) { // of one that isn't run nothing is added

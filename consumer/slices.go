@@ -171,11 +171,14 @@ func (v *verifier) slice(ctx context.Context, p candidate, s *slicer, from, to i
 }
 
 // positions are where a generation stood before and after its numbers were read.
-type positions struct{ before, after []store.Position }
+type positions struct {
+	before, after []store.Position
+	revived       bool // dead letters were taken back in between, which moves none
+}
 
 // steady says whether nothing was committed in between: every event up to a position is in the numbers, no other is.
 func (p positions) steady() bool {
-	return slices.Equal(p.before, p.after) && !slices.ContainsFunc(p.after, func(p store.Position) bool { return p.Pos != p.Intent })
+	return !p.revived && slices.Equal(p.before, p.after) && !slices.ContainsFunc(p.after, func(p store.Position) bool { return p.Pos != p.Intent })
 }
 
 // compare compares one slice. The daemon may commit meanwhile: what was read lies somewhere between the positions before
@@ -185,8 +188,16 @@ func (v *verifier) compare(ctx context.Context, p candidate, s *slicer, latest *
 	if at.before, err = v.store.Positions(ctx, id, generation); err != nil {
 		return at, fmt.Errorf("positions of %s: %w", id, err)
 	}
+	dead, err := deadLetters(ctx, v.store, id, generation)
+	if err != nil {
+		return at, err
+	}
 	c := newComparison(v, s.list)
 	if err := c.readStored(ctx); err != nil {
+		return at, err
+	}
+	still, err := deadLetters(ctx, v.store, id, generation)
+	if err != nil {
 		return at, err
 	}
 	if at.after, err = v.store.Positions(ctx, id, generation); err != nil {
@@ -195,12 +206,15 @@ func (v *verifier) compare(ctx context.Context, p candidate, s *slicer, latest *
 	if latest.since == nil {
 		latest.since = at.before
 	}
-	dead, err := deadLetters(ctx, v.store, id)
-	if err != nil {
-		return at, err
+	latest.left(dead)
+	if back := revived(dead, still); len(back) > 0 {
+		at.revived = true
+		if err := v.recompute(ctx, p, v.only(ctx, back, p.frames), c.maybeSink()); err != nil {
+			return at, err
+		}
 	}
 	if maybe := between(at.before, at.after); len(maybe.to) > 0 {
-		if err := v.recompute(ctx, p, v.inOrder(ctx, maybe, p.frames, dead), c.maybeSink()); err != nil {
+		if err := v.recompute(ctx, p, v.inOrder(ctx, maybe, p.frames, still), c.maybeSink()); err != nil {
 			return at, err
 		}
 	}

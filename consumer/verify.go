@@ -1,10 +1,12 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -338,8 +340,48 @@ type letter struct {
 	seq    uint64
 }
 
-// deadLetters gives the events that a plugin could not take: they are in no number.
-func deadLetters(ctx context.Context, s store.Reader, plugin string) (map[letter]bool, error) {
+// revived gives the dead letters that are none any more: their events are in the numbers by now.
+func revived(before, after map[letter]bool) map[letter]bool {
+	out := map[letter]bool{}
+	for l := range before {
+		if !after[l] {
+			out[l] = true
+		}
+	}
+	return out
+}
+
+// only yields single events.
+func (v *verifier) only(ctx context.Context, list map[letter]bool, frames bool) blocks {
+	order := slices.SortedFunc(maps.Keys(list), func(a, b letter) int {
+		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.seq, b.seq))
+	})
+	return func(yield func(*block.Block, error) bool) {
+		for _, l := range order {
+			if !v.stream(ctx, l.stream, l.seq-1, l.seq, frames, nil, yield) {
+				return
+			}
+		}
+	}
+}
+
+// deadLetters gives the events that a generation could not take: they are in no number of it.
+func deadLetters(ctx context.Context, s store.Reader, plugin string, generation uint32) (map[letter]bool, error) {
+	if q, ok := s.(store.Requeuer); ok {
+		_, total, err := q.Buried(ctx, plugin, generation, store.Place{}, 0)
+		out := map[letter]bool{}
+		if err == nil && total > 0 {
+			var list []store.StreamDeadLetter
+			list, _, err = q.Buried(ctx, plugin, generation, store.Place{}, total+1) // those that are there at this moment
+			for _, d := range list {
+				out[letter{d.Stream, d.Seq}] = true
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dead letters of %s: %w", plugin, err)
+		}
+		return out, nil
+	}
 	_, total, err := s.DeadLetters(ctx, plugin, 0)
 	if err == nil && total > 0 {
 		var list []store.StreamDeadLetter

@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // pickyEvents writes envelopes of which some make the picky plugin misbehave, and gives how many of each word there are.
@@ -129,6 +132,78 @@ func TestRequeue_BesideADaemonAndWithout(t *testing.T) {
 	s.verifyClean()
 }
 
+// deadInFile counts the picky plugin's dead letters where they are kept.
+func (s *site) deadInFile() (n int64) {
+	s.t.Helper()
+	c, err := sqlite.OpenConn(s.database(), sqlite.OpenReadOnly)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c.SetBusyTimeout(10 * time.Second)
+	err = sqlitex.ExecuteTransient(c, "SELECT count(*) FROM dead WHERE plugin='picky'", &sqlitex.ExecOptions{ResultFunc: func(r *sqlite.Stmt) error {
+		n = r.ColumnInt64(0)
+		return nil
+	}})
+	if err = errors.Join(err, c.Close()); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// waitDeadBelow waits until fewer dead letters are left.
+func (s *site) waitDeadBelow(left int64) {
+	s.t.Helper()
+	if err := poll(patience, func() error {
+		if n := s.deadInFile(); n >= left {
+			return fmt.Errorf("%d dead letters are left, as before", n)
+		}
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestVerify_BesideARequeue_FindsNoDifference verifies again and again while dead letters are being counted after all.
+func TestVerify_BesideARequeue_FindsNoDifference(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	s.buildPlugins("picky")
+	const n = 12_000
+	file, bad := pickyEvents(t, n, 3, "error")
+	s.mustRun("import", file)
+	s.mend("slow")
+	d := s.launchPicky()
+	before := int64(bad["error"])
+	requeued := make(chan result)
+	go func() { requeued <- s.run("plugin", "requeue", "picky", "--json") }()
+	s.waitDeadBelow(before)
+	s.mend("") // a process of verify's own need not be slow
+	during := 0
+	for over := false; !over; {
+		left := s.deadInFile()
+		s.verifyClean()
+		if s.deadInFile() < left {
+			during++
+		}
+		select {
+		case r := <-requeued:
+			if over = true; r.code != 0 {
+				t.Errorf("requeue: %d: %s%s", r.code, r.stdout, r.stderr)
+			}
+		default:
+		}
+	}
+	t.Logf("%d times dead letters were taken back while verify ran", during)
+	if during == 0 {
+		t.Error("no dead letters were taken back while verify ran")
+	}
+	s.verifyClean()
+	if got := d.pickyTotal(); got != n {
+		t.Errorf("%d counted, want %d", got, n)
+	}
+	d.stop()
+}
+
 // TestRequeue_KilledAnywhere kills daemons and commands while dead letters are given back.
 func TestRequeue_KilledAnywhere(t *testing.T) {
 	t.Parallel()
@@ -141,9 +216,11 @@ func TestRequeue_KilledAnywhere(t *testing.T) {
 	const n = 6000
 	file, bad := pickyEvents(t, n, 3, "error")
 	s.mustRun("import", file)
-	s.mend("")
+	s.mend("slow")
 	r := rand.New(rand.NewPCG(5, uint64(rounds)))
+	struck := 0
 	for round := range rounds {
+		left := s.deadInFile()
 		cmd := exec.Command(binary(t), append([]string{"plugin", "requeue", "picky"}, s.flags()...)...)
 		cmd.Env = append(os.Environ(), s.env()...)
 		var d *daemon
@@ -153,7 +230,11 @@ func TestRequeue_KilledAnywhere(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond) // so that it strikes anywhere
+		if left > 0 { // it strikes in the middle: some are taken, others are being asked for
+			s.waitDeadBelow(left)
+			struck++
+		}
+		time.Sleep(time.Duration(r.IntN(400)) * time.Millisecond) // anywhere in a batch or two
 		if d != nil {
 			below := descendants(d.pid())
 			if err := d.cmd.Process.Kill(); err != nil {
@@ -168,7 +249,11 @@ func TestRequeue_KilledAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	s.mend("")
 	last := s.requeue()
+	if struck < 2 {
+		t.Errorf("only %d rounds struck in the middle", struck)
+	}
 	t.Logf("%d daemons and commands killed: %d of %d dead letters were left for the last requeue", rounds, last.Taken, bad["error"])
 	if last.Dead+last.Left+last.Expired > 0 {
 		t.Errorf("the last requeue: %+v", last)

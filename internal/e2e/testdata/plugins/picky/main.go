@@ -1,5 +1,6 @@
 // Command picky is a plugin that misbehaves at events whose topics end in a word, until a file named .mended lies
-// beside it: then only the words in it do it still.
+// beside it: then only the words in it do it still. The word slow has it take a millisecond for each
+// event whose topic ends in error.
 package main
 
 import (
@@ -27,6 +28,9 @@ func main() {
 			word := e.Topic[strings.LastIndexByte(e.Topic, '.')+1:]
 			if !mended || slices.Contains(words, word) {
 				misbehave(word)
+			}
+			if word == "error" && slices.Contains(words, "slow") {
+				time.Sleep(time.Millisecond)
 			}
 			add(1, e.Topic)
 		},
