@@ -197,7 +197,7 @@ func (d *DB) retry(ctx context.Context, what string, f func(context.Context) err
 		case ctx.Err() == nil && !unavailable(err):
 			// Not known to pass by itself. A few more tries, since a node that starts or stops says many things.
 			if refused++; refused >= maxRefusals {
-				return fmt.Errorf("%s: %w", what, d.inPlainWords(err))
+				return fmt.Errorf("%s: %w: %w", what, errRefused, d.inPlainWords(err))
 			}
 		}
 		if !b.wait(ctx) {

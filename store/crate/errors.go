@@ -22,6 +22,8 @@ var (
 	// errReadOnly: the server has blocked a table of ours because its disk is nearly full. It is repeated, too.
 	errReadOnly = errors.New("tables are read-only")
 	errClosed   = errors.New("the store is closed")
+	// errRefused: the server answers again and again that it won't.
+	errRefused = errors.New("refused by the database")
 	// errGivenUp marks what no repetition mends.
 	errGivenUp = errors.New("refused")
 )

@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	deadLetters = "dead letters"
+
 	keyColumns = 3       // dimensions with a column of their own
 	sendRows   = 2000    // rows in one statement
 	sendBytes  = 4 << 20 // of their documents
@@ -44,8 +46,9 @@ const upsertDead = "INSERT INTO dead_letters (plugin, generation, stream, seq, i
 func (d *DB) send(ctx context.Context, key store.CheckpointKey, p *plan) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
+	bad := badRows{db: d, key: key, at: p.To}
 	upsert := func(what, sql string, n int, args ...any) {
-		g.Go(func() error { return d.upsert(gctx, what, sql, n, args...) })
+		g.Go(func() error { return bad.upsert(gctx, what, sql, n, args) })
 	}
 	sendCounters(key, p, upsert)
 	sendLatest(key, p, upsert)
@@ -56,7 +59,7 @@ func (d *DB) send(ctx context.Context, key store.CheckpointKey, p *plan) error {
 			seqs[i], ids[i], errs[i], ats[i] = x.Seq, x.ID, x.Error, x.At
 		}
 		n := len(list)
-		upsert("dead letters", upsertDead, n, repeat(key.Plugin, n), repeat(int32(key.Generation), n), repeat(key.Stream, n), seqs, ids, errs, ats)
+		upsert(deadLetters, upsertDead, n, repeat(key.Plugin, n), repeat(int32(key.Generation), n), repeat(key.Stream, n), seqs, ids, errs, ats)
 	}
 	if err := g.Wait(); err != nil {
 		return err
