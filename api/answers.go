@@ -39,11 +39,13 @@ const allMetrics = "*"
 type answer struct {
 	body        []byte
 	contentType string
-	revalidate  bool // clients must ask every time
-	paged       bool
-	next        string // cursor of the page behind this one
-	page, pages int
-	until       time.Time
+
+	cacheControl string       // briefly where it is empty
+	more         []headerLine // besides those that all answers have
+	paged        bool
+	next         string // cursor of the page behind this one
+	page, pages  int
+	until        time.Time
 
 	scope          string
 	shape, version uint64
@@ -56,6 +58,12 @@ type answer struct {
 // answerHeader holds header values ready to be hung into a response: the same slices for every one.
 type answerHeader struct {
 	contentType, cacheControl, etag, number, count []string
+}
+
+// headerLine is a header ready to be hung into responses.
+type headerLine struct {
+	name   string // in its canonical form
+	values []string
 }
 
 // form is the body in one content coding.
@@ -83,8 +91,8 @@ func (a *answer) seal(scope string, shape, version uint64) {
 	sum := h.Sum128().Bytes()
 	a.etag = hex.EncodeToString(sum[:])
 	a.header = answerHeader{contentType: []string{a.contentType}, etag: []string{`W/"` + a.etag + `"`}, cacheControl: briefly}
-	if a.revalidate {
-		a.header.cacheControl = always
+	if a.cacheControl != "" {
+		a.header.cacheControl = []string{a.cacheControl}
 	}
 	if a.paged {
 		a.header.number = []string{strconv.Itoa(a.page)}

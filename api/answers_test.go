@@ -298,7 +298,7 @@ func TestAnswers_StoreAwayFromTheStart(t *testing.T) {
 	f.setFail(store.ErrUnavailable)
 	s := newTestServer(t, Options{Store: f, Status: func() Status { return Status{Version: "1.2.3"} }})
 	for path, want := range map[string]int{
-		"/api/": 503, "/api/volume-1s": 503, "/api/v1/metrics": 503, "/api/v1/status": 200, "/api/v1/plugins": 200, "/": 200,
+		"/api/": 503, "/api/volume-1s": 503, "/api/v1/metrics": 503, "/api/v1/status": 200, "/api/v1/plugins": 200, "/web/getting-started": 200, "/web/status": 200,
 	} {
 		if w := get(s, http.MethodGet, path); w.Code != want {
 			t.Errorf("%s: %d, want %d", path, w.Code, want)

@@ -7,7 +7,6 @@ package api
 import (
 	"context"
 	"fmt"
-	"html/template"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -20,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/statscache/statscache/api/web"
 	"github.com/statscache/statscache/store"
 )
 
@@ -90,9 +90,8 @@ type Server struct {
 	queries chan struct{} // a token per question that may run
 	flights singleflight.Group
 	catalog catalog
-	start   *startPage
 	streams *streams
-	errors  *template.Template // the page of an error
+	web     *web.Web
 
 	complaints complaints
 	commits    commits
@@ -154,11 +153,8 @@ func New(o Options) (*Server, error) {
 	if s.streams, err = newStreams(o.Streams, o.Registry); err != nil {
 		return nil, err
 	}
-	if s.start, err = newStartPage(); err != nil {
+	if s.web, err = newWeb(s); err != nil {
 		return nil, err
-	}
-	if s.errors, err = template.New("error").Parse(htmlError); err != nil {
-		return nil, fmt.Errorf("api: error page: %w", err)
 	}
 	s.echo = s.routes()
 	return s, nil

@@ -23,7 +23,7 @@ func TestValidators_NotModifiedHasTheSameHeaders(t *testing.T) {
 	s := newTestServer(t, Options{Store: compatStore(t)})
 	for _, path := range []string{
 		"/api/", "/api/volume-by-category-1m?page=2", "/api/" + releng, "/api/" + releng + "/layout", "/api/v1/metrics",
-		"/api/v1/metrics/volume", "/api/v1/plugins", "/api/v1/status", "/start.css",
+		"/api/v1/metrics/volume", "/api/v1/plugins", "/api/v1/status", "/web/style.css",
 	} {
 		t.Run(path, func(t *testing.T) {
 			full := get(s, http.MethodGet, path, "Accept-Encoding", "br")
@@ -55,7 +55,7 @@ func TestValidators_NotModifiedHasTheSameHeaders(t *testing.T) {
 func TestHead_SaysWhatGetWouldSend(t *testing.T) {
 	srv := httptest.NewServer(newTestServer(t, Options{Store: compatStore(t)}))
 	defer srv.Close()
-	for _, path := range []string{"/", "/api/", "/api/volume-by-category-1s", "/api/nope", "/nope", "/api/volume-1s?page=0"} {
+	for _, path := range []string{"/web/status", "/api/", "/api/volume-by-category-1s", "/api/nope", "/nope", "/api/volume-1s?page=0"} {
 		var headers []http.Header
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
 			r, err := http.NewRequest(method, srv.URL+path, nil)

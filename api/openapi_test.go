@@ -90,17 +90,30 @@ func contractServer(t testing.TB) *Server {
 // contractCases are requests by path of the document: for each there is one at least.
 func contractCases() map[string][]string {
 	return map[string][]string{
-		"/": {"/"}, "/start.css": {"/start.css"}, "/start.js": {"/start.js"}, "/start.svg": {"/start.svg"},
-		"/openapi.json":        {"/openapi.json"},
-		"/api":                 {"/api"},
-		"/api/":                {"/api/", "/api/?callback=x", "/api/?callback=1"},
-		"/api/{ident}":         {"/api/volume-by-category-1d", "/api/" + releng, "/api/volume-1s?limit=3&callback=x", "/api/nothing", "/api/volume-1s?page=0"},
-		"/api/{ident}/layout":  {"/api/" + releng + "/layout", "/api/volume-1s/layout", "/api/" + releng + "/layout?callback=x"},
-		"/api/v1/plugins":      {"/api/v1/plugins"},
-		"/api/v1/status":       {"/api/v1/status"},
-		"/api/v1/metrics":      {"/api/v1/metrics"},
-		"/api/v1/stream":       {"/api/v1/stream?metrics=nothing", "/api/v1/stream?metric=volume"}, // one that is open never ends
-		"/api/v1/metrics/{id}": {"/api/v1/metrics/volume", "/api/v1/metrics/nothing"},
+		"/": {"/"}, "/web": {"/web"}, "/web/": {"/web/"}, "/web/{file}": {"/web/style.css", "/web/page.js", "/web/icon.svg", "/web/nothing"},
+		"/web/getting-started":   {"/web/getting-started"},
+		"/web/dashboard":         {"/web/dashboard"},
+		"/web/dashboard/{ident}": {"/web/dashboard/volume", "/web/dashboard/volume-by-category-1d?as=bars&group-by=category&at=now", "/web/dashboard/" + releng, "/web/dashboard/nothing"},
+		"/web/board/{ident}":     {"/web/board/" + releng, "/web/board/volume", "/web/board/nothing"},
+		"/web/user/{name}":       {"/web/user/ralph", "/web/user/%3Cscript%3E"},
+		"/web/reference":         {"/web/reference"},
+		"/web/widgets":           {"/web/widgets", "/web/widgets?widget=calendar&metric=volume", "/web/widgets?widget=pie"},
+		"/web/status":            {"/web/status"},
+		"/widgets/v1/{script}":   {"/widgets/v1/statscache.js", "/widgets/v1/statscache-0.js"},
+		"/img/{picture}":         {"/img/line.svg?metric=volume", "/img/status.svg", "/img/calendar.svg?metric=nothing", "/img/pie.svg"},
+		"/badge/{badge}":         {"/badge/volume.svg", "/badge/volume.json", "/badge/nothing.json", "/badge/volume"},
+		"/embed/{widget}":        {"/embed/line?metric=volume", "/embed/pie"},
+		"/oembed":                {"/oembed?url=http://x/embed/line%3Fmetric=volume", "/oembed?url=http://x/y", "/oembed"},
+		"/openapi.json":          {"/openapi.json"},
+		"/api":                   {"/api"},
+		"/api/":                  {"/api/", "/api/?callback=x", "/api/?callback=1"},
+		"/api/{ident}":           {"/api/volume-by-category-1d", "/api/" + releng, "/api/volume-1s?limit=3&callback=x", "/api/nothing", "/api/volume-1s?page=0"},
+		"/api/{ident}/layout":    {"/api/" + releng + "/layout", "/api/volume-1s/layout", "/api/" + releng + "/layout?callback=x"},
+		"/api/v1/plugins":        {"/api/v1/plugins"},
+		"/api/v1/status":         {"/api/v1/status"},
+		"/api/v1/metrics":        {"/api/v1/metrics"},
+		"/api/v1/stream":         {"/api/v1/stream?metrics=nothing", "/api/v1/stream?metric=volume"}, // one that is open never ends
+		"/api/v1/metrics/{id}":   {"/api/v1/metrics/volume", "/api/v1/metrics/nothing"},
 		"/api/v1/metrics/{id}/series": {
 			"/api/v1/metrics/volume-by-category/series", "/api/v1/metrics/volume-by-category/series?from=2018-04-26&to=2018-04-27&step=6h&group_by=category&top=2&other=1&tz=Asia/Kolkata",
 			"/api/v1/metrics/volume-by-category/series?from=2018-04-26&step=1d&shape=rows&fill=null&group_by=category", "/api/v1/metrics/volume/series?step=1s", "/api/v1/metrics/volume/series?sep=1s",
@@ -205,7 +218,7 @@ func TestOpenAPI_TheValidatorRejects(t *testing.T) {
 		"a field it doesn't know":  {"/api/v1/plugins", "/api/v1/plugins", `"lag": {`, `"log": {`},
 		"another type":             {"/api/v1/status", "/api/v1/status", `"owned": {"type": "integer"`, `"owned": {"type": "string"`},
 		"a status":                 {"/api", "/api", `"308"`, `"301"`},
-		"a content type":           {"/start.css", "/start.css", `"text/css"`, `"text/plain"`},
+		"a content type":           {"/web/{file}", "/web/style.css", `"text/css"`, `"text/plain"`},
 	} {
 		c, err := loadContract(change(x.old, x.with))
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/statscache/statscache/api/web"
 	"github.com/statscache/statscache/store"
 )
 
@@ -51,8 +52,15 @@ func unavailable(detail string, retryAfter int) *problem {
 // the operator.
 func problemOf(err error) (p *problem, logIt bool) {
 	var he *echo.HTTPError
+	var no *web.Refusal
 	switch {
 	case errors.As(err, &p):
+		return p, false
+	case errors.As(err, &no):
+		p = newProblem(no.Status, no.Detail)
+		if no.Status == http.StatusServiceUnavailable {
+			p.retryAfter = 2
+		}
 		return p, false
 	case errors.Is(err, store.ErrUnavailable):
 		return unavailable("The store is away for the moment.", 2), true
@@ -100,11 +108,6 @@ func (s *Server) complain(msg string, args ...any) {
 	s.log.Error(msg, args...)
 }
 
-// htmlError is what a person with a browser sees.
-const htmlError = `<!doctype html><html lang="en"><meta charset="utf-8"><title>{{.Status}} {{.Title}}</title>` +
-	`<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">` +
-	`<h1>{{.Status}} {{.Title}}</h1><p>{{.Detail}}</p></html>` + "\n"
-
 // writeProblem answers with an error, as HTML only where that is asked for above JSON.
 func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error) int {
 	p, logIt := problemOf(err)
@@ -122,14 +125,17 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, err error)
 	html := accept.quality("text/html", exact)
 	if html > 0 && html >= accept.quality("application/problem+json", wildcards) &&
 		html >= accept.quality("application/json", wildcards) {
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		var b strings.Builder
-		if err := s.errors.Execute(&b, p); err != nil {
+		if a, err := s.problemPage(r, p); err != nil {
 			s.log.Error("error page", "error", err)
+		} else {
+			h.Set("Content-Type", a.contentType)
+			for _, m := range a.more {
+				h[m.name] = m.values
+			}
+			body = a.body
 		}
-		body = []byte(b.String())
-	} else {
+	}
+	if body == nil {
 		h.Set("Content-Type", "application/problem+json")
 		body, _ = json.Marshal(p) // strings and numbers only: it can't fail
 		body = append(body, '\n')

@@ -19,7 +19,6 @@ var (
 	allowMethods = []string{"GET, HEAD, OPTIONS"}
 	// A second is how often an answer may change; old ones are better than none while we are away.
 	briefly = []string{"public, max-age=1, stale-if-error=86400"}
-	always  = []string{"no-cache"}
 )
 
 // crossOrigin lets every site read every answer, errors too; there is nothing private here.
@@ -74,6 +73,9 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, a *answer, f *form, lin
 	h["Cache-Control"] = a.header.cacheControl
 	h["Etag"] = a.header.etag
 	h["Vary"] = varyHeader
+	for _, m := range a.more {
+		h[m.name] = m.values
+	}
 	if a.paged {
 		h["X-Link-Number"] = a.header.number
 		h["X-Link-Count"] = a.header.count

@@ -83,10 +83,7 @@ func (s *Server) routes() *echo.Echo {
 	v1("/openapi.json", s.openapiQuestion)
 	get("/api/v1/stream", s.streamHandler)
 
-	get("/", s.start.page(s))
-	for name := range startFiles {
-		get("/"+name, s.start.file(name))
-	}
+	s.pages(get)
 	return e
 }
 

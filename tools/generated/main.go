@@ -101,7 +101,7 @@ func load(root string) (map[string][]byte, error) {
 // source says whether a file belongs to the source: a built binary lying about doesn't.
 func source(name string) bool {
 	switch filepath.Ext(name) {
-	case ".go", ".mod", ".sum", ".proto", ".html", ".css", ".js", ".json", ".sql", ".py", ".md", ".tsv", ".txt":
+	case ".go", ".mod", ".sum", ".proto", ".html", ".css", ".js", ".ts", ".svg", ".json", ".sql", ".py", ".md", ".tsv", ".txt":
 		return true
 	}
 	return false
