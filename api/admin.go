@@ -21,6 +21,7 @@ type Check struct {
 // AdminOptions say what the operators' listener shows.
 type AdminOptions struct {
 	Ready    func() []Check // of the roles that this process has; nil: not ready
+	Status   func() Status  // nil: there is no /status
 	Gatherer prometheus.Gatherer
 	Logger   *slog.Logger
 }
@@ -60,6 +61,9 @@ func NewAdmin(o AdminOptions) http.Handler {
 			}
 			writeReady(w, own)
 		})
+	}
+	if o.Status != nil { // what /api/v1/status says, for processes without the API
+		mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, o.Status()) })
 	}
 	if o.Gatherer != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{

@@ -31,6 +31,7 @@ type Status struct {
 	Journal         JournalStatus    `json:"journal"`
 	Store           StoreStatus      `json:"store"`
 	Plugins         []PluginStatus   `json:"plugins"` // those of Options.Plugins when nil
+	Cluster         *ClusterStatus   `json:"cluster,omitempty"`
 }
 
 // EndpointStatus is how one source of events is doing.

@@ -47,6 +47,9 @@ type archiver struct {
 	metrics *metrics
 	tallies *tallies
 	log     *slog.Logger
+	// renew, where the store is shared, begins a new stream after the one of that name was retired by another process,
+	// and gives the position that it goes on behind.
+	renew func(ctx context.Context, retired string) (stream string, at uint64, err error)
 
 	owned atomic.Uint64          // of this stream, since the store was made
 	down  atomic.Pointer[string] // why the store takes nothing at the moment
@@ -63,7 +66,12 @@ func (a *archiver) run(ctx context.Context) error {
 			}
 			return fmt.Errorf("read the inbox after %d: %w", pos, err)
 		}
-		if err := a.archiveAll(ctx, blocks); err != nil {
+		err = a.archiveAll(ctx, blocks)
+		if errors.Is(err, errRenewed) {
+			pos = a.feed.archivedTo()
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -102,7 +110,12 @@ func (a *archiver) archiveAll(ctx context.Context, blocks []*block.Block) error 
 		}
 		repeated = true
 		if errors.Is(err, store.ErrFenced) {
-			return fmt.Errorf("archive: %w", err)
+			if a.renew == nil {
+				return fmt.Errorf("archive: %w", err)
+			}
+			if err = a.goOn(ctx); err == nil {
+				return errRenewed
+			}
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -114,6 +127,21 @@ func (a *archiver) archiveAll(ctx context.Context, blocks []*block.Block) error 
 			return nil
 		}
 	}
+}
+
+// errRenewed says that what is not archived is now a new stream's.
+var errRenewed = errors.New("the stream was renewed")
+
+// goOn goes on with a new stream.
+func (a *archiver) goOn(ctx context.Context) error {
+	stream, at, err := a.renew(ctx, a.stream)
+	if err != nil {
+		return err
+	}
+	a.stream = stream
+	a.log.Warn("another process took this one for dead and has finished its stream; what is not archived goes on as a new one", "stream", stream, "after", at)
+	a.feed.renew(stream, at)
+	return nil
 }
 
 // attempt calls the store once, and says that it is away while it does not answer.

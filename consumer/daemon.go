@@ -49,6 +49,7 @@ type Options struct {
 	Registry *prometheus.Registry
 	// Failpoint is handed to every part with durable steps, for crash tests.
 	Failpoint failpoint.Hook
+	Roles     Roles
 }
 
 // Daemon is the pipeline over one data dir: sources, inbox, archive, plugins. Open takes the data dir, Start sets the
@@ -61,10 +62,12 @@ type Daemon struct {
 	now     func() time.Time
 	started time.Time
 
+	roles    Roles
 	store    store.Store
-	journal  *journal.Journal
+	cluster  *cluster         // nil where the store is this process's own
+	journal  *journal.Journal // nil without the role consume
 	metrics  *metrics
-	ingest   *ingest
+	ingest   *ingest // nil without the role consume
 	archiver *archiver
 	feed     *feed
 	host     *host.Host
@@ -87,7 +90,8 @@ type Daemon struct {
 	failed   chan error      // of the first part that gave up
 	life     context.Context // ends with it
 	die      context.CancelCauseFunc
-	stopBy   time.Time // when Stop must be done
+	stopBy   time.Time   // when Stop must be done
+	opened   atomic.Bool // everything that the status tells of is there
 	stopping atomic.Bool
 	stopOnce sync.Once
 	stopErr  error
@@ -110,7 +114,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	d := &Daemon{config: o.Config, version: o.Version, root: o.Logger, log: o.Logger.With("component", "consumer"), now: o.Now, started: o.Now().UTC(),
+	d := &Daemon{config: o.Config, roles: o.Roles.orAll(), version: o.Version, root: o.Logger, log: o.Logger.With("component", "consumer"), now: o.Now, started: o.Now().UTC(),
 		metrics: newMetrics(o.Registry, o.Version), failed: make(chan error, 1)}
 	d.life, d.die = context.WithCancelCause(context.Background())
 	d.current.Store(o.Config)
@@ -135,6 +139,38 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 		return err
 	}
 	d.onStop("store", d.store.Close)
+	if err := d.join(ctx, o); err != nil {
+		return err
+	}
+	if err := d.openSide(ctx, o); err != nil {
+		return err
+	}
+	if err := d.openHost(o); err != nil {
+		return err
+	}
+	d.opened.Store(true)
+	return nil
+}
+
+// join makes the process known to others that share the store. From here on it holds leases until the very end.
+func (d *Daemon) join(ctx context.Context, o Options) (err error) {
+	if d.cluster, err = joinCluster(ctx, d.store, d.roles.Compute, d.about, o.Logger); err != nil || d.cluster == nil {
+		return err
+	}
+	d.onStop("leave", d.cluster.leave)
+	d.background("leases", d.cluster.Run)
+	d.background("other streams", d.cluster.follow.run)
+	return nil
+}
+
+// openSide opens the receiving side.
+func (d *Daemon) openSide(ctx context.Context, o Options) error {
+	c := d.config
+	if !d.roles.Consume {
+		d.feed = d.newFeed("", 0)
+		d.archiver = &archiver{feed: d.feed, metrics: d.metrics, log: d.log}
+		return nil
+	}
 	if err := d.openJournal(ctx, o); err != nil {
 		return err
 	}
@@ -150,16 +186,33 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 	}
 	d.ingest.rules.Store(rules)
 	d.archiver.tallies = d.ingest.tallies
-	return d.openHost(o)
+	return nil
+}
+
+func (d *Daemon) newFeed(stream string, archivedTo uint64) *feed {
+	f := newFeed(d.store, stream, archivedTo)
+	if d.cluster != nil {
+		f.follow = d.cluster.follow
+	}
+	return f
 }
 
 func (d *Daemon) openHost(o Options) error {
 	c := d.config
-	found, err := host.Discover(c.PluginsPath)
-	if err != nil { // what can be run is run; what can't is said
-		for _, line := range strings.Split(err.Error(), "\n") {
-			d.log.Warn("plugin passed over", "reason", line)
+	var programs []host.Program
+	var folders []string
+	if d.roles.Compute {
+		found, err := host.Discover(c.PluginsPath)
+		if err != nil { // what can be run is run; what can't is said
+			for _, line := range strings.Split(err.Error(), "\n") {
+				d.log.Warn("plugin passed over", "reason", line)
+			}
 		}
+		programs, folders = append(slices.Clone(o.Bundled), found...), c.PluginsPath
+	}
+	var share host.Share // nil, not a nil cluster
+	if d.cluster != nil {
+		share = d.cluster
 	}
 	off, err := readSwitches(c.DataDir)
 	if err != nil {
@@ -167,8 +220,8 @@ func (d *Daemon) openHost(o Options) error {
 	}
 	d.changes = newChanges(c.DataDir, d.log, d.checkSample)
 	d.host, err = host.New(host.Options{
-		Programs: append(slices.Clone(o.Bundled), found...), Store: d.hostStore(), Feed: d.feed, RunDir: filepath.Join(c.DataDir, "run"),
-		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Off: off.Disabled, Folders: c.PluginsPath,
+		Programs: programs, Store: d.hostStore(), Feed: d.feed, Share: share, RunDir: filepath.Join(c.DataDir, "run"),
+		Config: c.PluginsConfig, Disabled: c.PluginsDisabled, Off: off.Disabled, Folders: folders,
 		Limits: host.Limits{CommitInterval: c.CommitInterval, Stop: lastCommits}, Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint,
 		OnReady: d.changes.saw,
 		OnCommit: func(took time.Duration, err error) {
@@ -216,17 +269,21 @@ func openEngine(ctx context.Context, c *config.Config, o sqlite.Options) (store.
 }
 
 // openJournal asks the store how far the stream is archived before it opens the inbox: what is archived may be
-// missing or damaged there without harm.
+// missing or damaged there without harm. A stream that others have retired meanwhile is followed by a new one.
 func (d *Daemon) openJournal(ctx context.Context, o Options) error {
 	dir := filepath.Join(d.config.DataDir, "journal")
 	stream, err := journal.StreamOf(nil, dir)
 	if err != nil {
 		return err
 	}
-	archivedTo := uint64(0)
+	archivedTo, retired := uint64(0), false
 	if stream != "" {
-		if archivedTo, err = d.store.Attach(ctx, stream); err != nil {
-			return fmt.Errorf("attach stream %s: %w", stream, err)
+		archivedTo, err = d.attach(ctx, stream, 0)
+		if retired = d.cluster != nil && errors.Is(err, store.ErrFenced); retired {
+			archivedTo, err = d.cluster.Retire(ctx, stream)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	d.journal, err = journal.Open(journal.Options{Dir: dir, MaxBytes: d.config.JournalMaxBytes, TailBytes: tailBytes, ArchivedTo: archivedTo, Logger: o.Logger, Failpoint: o.Failpoint})
@@ -234,13 +291,25 @@ func (d *Daemon) openJournal(ctx context.Context, o Options) error {
 		return err
 	}
 	d.onStop("inbox", d.journal.Close)
-	if stream == "" {
-		if archivedTo, err = d.store.Attach(ctx, d.journal.Stream()); err != nil {
-			return fmt.Errorf("attach stream %s: %w", d.journal.Stream(), err)
+	switch {
+	case retired:
+		var at uint64
+		if stream, at, err = d.renewStream(ctx, stream); err == nil {
+			d.log.Info("another process has finished this one's stream; what the inbox holds above it goes on as a new one", "stream", stream, "after", at)
 		}
+		archivedTo = at
+	case stream == "" || archivedTo < d.journal.Base():
+		stream = d.journal.Stream()
+		archivedTo, err = d.attach(ctx, stream, d.journal.Base())
 	}
-	d.feed = newFeed(d.store, d.journal.Stream(), archivedTo)
-	d.archiver = &archiver{journal: d.journal, archive: d.store, stream: d.journal.Stream(), feed: d.feed, metrics: d.metrics, log: d.log}
+	if err != nil {
+		return err
+	}
+	d.feed = d.newFeed(stream, archivedTo)
+	d.archiver = &archiver{journal: d.journal, archive: d.store, stream: stream, feed: d.feed, metrics: d.metrics, log: d.log}
+	if d.cluster != nil {
+		d.archiver.renew = d.renewStream
+	}
 	return d.countOwned(ctx)
 }
 
@@ -267,12 +336,20 @@ func (d *Daemon) Start(ctx context.Context, listen bool) error {
 	d.startUpkeep(kept, listen)
 	// What retention removes may be much after a long pause. Sockets and readers don't wait for it; archive and plugins
 	// do, so that nothing old is written again that it is about to remove.
-	d.background("changed programs", d.changes.run)
-	d.background("plugins", after(kept, d.host.Run))
-	d.background("archive", after(kept, d.archiver.run))
-	d.onStop("archive what the inbox holds", d.drain)
-	d.background("decode", func(ctx context.Context) error { d.ingest.run(ctx); return nil })
-	if listen {
+	if d.roles.Compute {
+		d.background("changed programs", d.changes.run)
+		d.background("plugins", after(kept, d.host.Run))
+	}
+	if d.roles.Consume {
+		d.background("archive", after(kept, d.archiver.run))
+		d.onStop("archive what the inbox holds", d.drain)
+		d.background("decode", func(ctx context.Context) error { d.ingest.run(ctx); return nil })
+	}
+	if d.cluster != nil {
+		d.background("streams of others", d.tend)
+		d.background("database's health", d.cluster.watchHealth)
+	}
+	if listen && d.roles.Consume {
 		if err := d.startSource(); err != nil {
 			return err
 		}

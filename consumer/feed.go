@@ -31,9 +31,10 @@ type archiveReader interface {
 // back. It is the one way that live, lagging, restarted and new plugins get their events.
 type feed struct {
 	archive archiveReader
-	stream  string // the live one
+	follow  *follower // of other processes' streams; nil where there are none
 
 	mu      sync.Mutex
+	stream  string         // the live one of this process; empty where it has none
 	recent  []*block.Block // owned events of the live stream in (start, end]
 	start   uint64
 	end     uint64 // archived_to
@@ -78,6 +79,21 @@ func (f *feed) reach(upto uint64) {
 	f.changed = make(chan struct{})
 }
 
+// renew says that the live stream goes on under another name behind a position.
+func (f *feed) renew(stream string, at uint64) {
+	f.mu.Lock()
+	f.stream = stream
+	f.mu.Unlock()
+	f.reach(at)
+}
+
+// live names the live stream.
+func (f *feed) live() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stream
+}
+
 // archivedTo is the end of the live stream.
 func (f *feed) archivedTo() uint64 {
 	end, _ := f.watch()
@@ -93,17 +109,25 @@ func (f *feed) watch() (end uint64, moved <-chan struct{}) {
 
 // Streams lists the streams to compute, those that are over before the live one.
 func (f *feed) Streams(ctx context.Context) ([]string, error) {
-	all, err := f.archive.Streams(ctx)
+	list := f.archive.Streams
+	if f.follow != nil {
+		list = f.follow.streams
+	}
+	all, err := list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
+	live := f.live()
 	for _, s := range all {
-		if s.ID != f.stream {
+		if s.ID != live {
 			out = append(out, s.ID)
 		}
 	}
-	return append(out, f.stream), nil
+	if live == "" {
+		return out, nil
+	}
+	return append(out, live), nil
 }
 
 // Ends gives the last archived position of every stream.
@@ -116,14 +140,16 @@ func (f *feed) Ends(ctx context.Context) (map[string]uint64, error) {
 	for _, s := range all {
 		out[s.ID] = s.ArchivedTo
 	}
-	out[f.stream] = f.archivedTo()
+	if live := f.live(); live != "" {
+		out[live] = f.archivedTo()
+	}
 	return out, nil
 }
 
 // Next gives owned events of a stream after a position and how far they reach; the first block may begin before the
 // position. For the live stream it waits until there are some; at the end of one that is over, upto is after.
 func (f *feed) Next(ctx context.Context, stream string, after uint64, bodies bool) ([]*block.Block, uint64, error) {
-	for stream == f.stream {
+	for stream == f.live() {
 		blocks, upto, changed := f.fromMemory(after)
 		if upto > after {
 			return blocks, upto, nil
@@ -137,8 +163,12 @@ func (f *feed) Next(ctx context.Context, stream string, after uint64, bodies boo
 			return nil, after, ctx.Err()
 		}
 	}
-	blocks, upto, err := f.archive.Read(ctx, store.ReadRequest{Stream: stream, After: after, Events: readEvents, Bodies: bodies})
-	if err == nil && upto == after && stream != f.stream {
+	r := store.ReadRequest{Stream: stream, After: after, Events: readEvents, Bodies: bodies}
+	if f.follow != nil && stream != f.live() {
+		return f.follow.read(ctx, r)
+	}
+	blocks, upto, err := f.archive.Read(ctx, r)
+	if err == nil && upto == after && stream != f.live() {
 		select {
 		case <-time.After(endedPause):
 		case <-ctx.Done():

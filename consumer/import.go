@@ -66,6 +66,9 @@ func (d *Daemon) ImportFiles(ctx context.Context, next control.NextFile, o contr
 }
 
 func (d *Daemon) importFiles(ctx context.Context, next control.NextFile, o control.ImportOptions) (ImportSummary, error) {
+	if !d.roles.Consume {
+		return ImportSummary{}, errNoConsume
+	}
 	i := &importing{daemon: d, options: o, tally: &importTally{}, sum: ImportSummary{Rejected: map[string]int{}}}
 	for {
 		name, r, err := next()

@@ -66,6 +66,8 @@ type batch struct {
 	kept bool
 	// bad, where set, is told of every message refused, by its index.
 	bad func(i int, reason fedmsg.Reason, detail string)
+	// ready is a block that was decoded before: the events of a stream whose consumer is gone.
+	ready *block.Block
 	// done, where set, is told the last position once all before it is in the inbox.
 	done chan<- uint64
 }
@@ -182,6 +184,10 @@ type decoder struct {
 }
 
 func (d *decoder) batch(b batch) {
+	if b.ready != nil {
+		d.again(b.ready)
+		return
+	}
 	d.scanner.SetRules(d.rules.Load())
 	for i, frames := range b.messages {
 		topic, body, reason := d.split(b, frames)
@@ -213,6 +219,18 @@ func (d *decoder) batch(b batch) {
 		d.seal()
 		d.blocks <- sealed{done: b.done}
 	}
+}
+
+// again numbers a block's events anew, as if they had just been received.
+func (d *decoder) again(b *block.Block) {
+	d.seal()
+	if b.Len() == 0 {
+		return
+	}
+	x := *b // others may share it
+	x.First, x.Seqs, x.Upto = d.next, nil, d.next+uint64(b.Len())-1
+	d.next = x.Upto + 1
+	d.blocks <- sealed{block: &x}
 }
 
 // split finds topic and body in the frames of a message.

@@ -29,6 +29,14 @@ func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if out, err = storedPlugins(ctx, s, out); err != nil {
+		return nil, err
+	}
+	return markDisabled(out, c)
+}
+
+// storedPlugins adds what a store knows of plugins to those that come with the program.
+func storedPlugins(ctx context.Context, s store.Store, out []api.PluginStatus) ([]api.PluginStatus, error) {
 	known, err := s.Plugins(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list plugins: %w", err)
@@ -60,7 +68,7 @@ func KnownPlugins(ctx context.Context, c *config.Config, bundled []host.Program)
 			out = append(out, st)
 		}
 	}
-	return markDisabled(out, c)
+	return out, nil
 }
 
 // stopped is the state of a plugin that no daemon runs.

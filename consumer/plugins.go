@@ -86,6 +86,9 @@ func replaceFile(path string, text []byte) error {
 
 // CommandPlugin does what the verb of a plugin command says.
 func (d *Daemon) CommandPlugin(ctx context.Context, verb, id string) (r control.PluginResult, err error) {
+	if !d.roles.Compute {
+		return r, errNoCompute
+	}
 	d.operating.Lock()
 	defer d.operating.Unlock()
 	switch verb {

@@ -57,7 +57,7 @@ func (d *Daemon) Reload(c *config.Config) (Reloaded, error) {
 	}
 	// Nothing fails from here on.
 	d.current.Store(c)
-	if slices.Contains(r.Changed, "statscache.rules") {
+	if slices.Contains(r.Changed, "statscache.rules") && d.ingest != nil {
 		d.ingest.rules.Store(rules)
 	}
 	d.host.Configure(c.PluginsDisabled, off.Disabled)

@@ -31,6 +31,9 @@ func ReplayRejects(ctx context.Context, o Options) (sum ReplaySummary, err error
 // removed once they are archived: a crash before that leaves them, and what is replayed twice counts once. It returns
 // when the plugins have caught up.
 func (d *Daemon) ReplayRejects(ctx context.Context) (ReplaySummary, error) {
+	if !d.roles.Consume {
+		return ReplaySummary{}, errNoConsume
+	}
 	if !d.replaying.TryLock() {
 		return ReplaySummary{}, errors.New("rejects are being replayed already")
 	}

@@ -26,6 +26,9 @@ func RequeuePlugin(ctx context.Context, o Options, id string, progress func(done
 
 // RequeuePlugin gives a plugin's dead letters to it again.
 func (d *Daemon) RequeuePlugin(ctx context.Context, id string, progress func(done, total int)) (RequeueSummary, error) {
+	if !d.roles.Compute {
+		return RequeueSummary{}, errNoCompute
+	}
 	r, err := d.host.Requeue(ctx, id, progress)
 	return RequeueSummary(r), err
 }
@@ -36,10 +39,22 @@ type keptRequeuer struct {
 	store.Requeuer
 }
 
+// followedRequeuer is a followedStore whose engine can take dead letters back.
+type followedRequeuer struct {
+	followedStore
+	store.Requeuer
+}
+
 // hostStore is the store as the plugin host uses it.
 func (d *Daemon) hostStore() host.Store {
 	k := keptStore{d.store, d}
-	if q, ok := d.store.(store.Requeuer); ok {
+	q, requeues := d.store.(store.Requeuer)
+	switch {
+	case d.cluster != nil && requeues:
+		return followedRequeuer{followedStore{k, d.cluster.follow}, q}
+	case d.cluster != nil:
+		return followedStore{k, d.cluster.follow}
+	case requeues:
 		return keptRequeuer{k, q}
 	}
 	return k

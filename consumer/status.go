@@ -15,10 +15,13 @@ import (
 
 // Status says how everything is doing.
 func (d *Daemon) Status() api.Status {
-	used, limit := d.journal.Bytes()
+	used, limit := int64(0), int64(0)
+	if d.journal != nil {
+		used, limit = d.journal.Bytes()
+	}
 	s := api.Status{
-		Version: d.version, Started: d.started, Roles: []string{"consume", "compute", "serve"},
-		EventsPerSecond: d.rate.perSecond(), Owned: d.archiver.owned.Load(),
+		Version: d.version, Started: d.started, Roles: d.roles.names(),
+		EventsPerSecond: d.rate.perSecond(), Owned: d.owned(),
 		Endpoints: []api.EndpointStatus{},
 		Journal:   api.JournalStatus{Bytes: used, Limit: limit},
 		Store:     api.StoreStatus{Kind: d.store.Kind(), Up: d.archiver.down.Load() == nil},
@@ -36,7 +39,21 @@ func (d *Daemon) Status() api.Status {
 	for i := range s.Endpoints { // what the decoder refused is known by name only: an endpoint's addresses share it
 		s.Endpoints[i].Rejected += d.metrics.refused.of(s.Endpoints[i].Name)
 	}
+	if d.cluster != nil {
+		s.Cluster = d.cluster.status()
+	}
 	return s
+}
+
+// owned counts the events archived as ours, ever: by all processes where the store is shared.
+func (d *Daemon) owned() (n uint64) {
+	if d.cluster == nil {
+		return d.archiver.owned.Load()
+	}
+	for _, s := range d.cluster.follow.known() {
+		n += s.Owned
+	}
+	return n
 }
 
 // health is how the endpoints do.
@@ -62,8 +79,15 @@ func (d *Daemon) rejected() map[string]uint64 {
 	return out
 }
 
-// Plugins says how the plugins are doing.
+// Plugins says how the plugins are doing, elsewhere where this process runs none.
 func (d *Daemon) Plugins() []api.PluginStatus {
+	if d.cluster != nil && !d.roles.Compute {
+		return d.cluster.plugins()
+	}
+	return d.ownPlugins()
+}
+
+func (d *Daemon) ownPlugins() []api.PluginStatus {
 	out := []api.PluginStatus{}
 	for _, p := range d.host.Plugins() {
 		out = append(out, api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(p.State), Builtin: p.Builtin,
@@ -73,36 +97,56 @@ func (d *Daemon) Plugins() []api.PluginStatus {
 }
 
 // Ready answers the readiness checks of the roles.
-func (d *Daemon) Ready() []api.Check {
-	consume := api.Check{Role: "consume", Name: "inbox", OK: true}
-	if why := d.ingest.stalled.Load(); why != nil {
-		consume.OK, consume.Reason = false, "the inbox takes nothing: "+*why
-	}
-	archive := api.Check{Role: "consume", Name: "archive", OK: true}
+func (d *Daemon) Ready() (checks []api.Check) {
+	unable := "" // of the store
 	if why := d.archiver.down.Load(); why != nil {
-		archive.OK, archive.Reason = false, "the store takes no events: "+*why
+		unable = *why
+	} else if d.cluster != nil {
+		unable = d.cluster.unable()
 	}
-	compute := api.Check{Role: "compute", Name: "plugins", OK: true}
-	for _, p := range d.host.Plugins() {
-		switch s := string(p.State); s {
-		case "backing-off", "quarantined", "starting":
-			compute.OK, compute.Reason = false, fmt.Sprintf("plugin %s is %s", p.ID, s)
-			if p.Error != "" {
-				compute.Reason += ": " + p.Error
-			}
+	if d.roles.Consume {
+		inbox := api.Check{Role: "consume", Name: "inbox", OK: true}
+		if why := d.ingest.stalled.Load(); why != nil {
+			inbox.OK, inbox.Reason = false, "the inbox takes nothing: "+*why
+		}
+		checks = append(checks, inbox, storeCheck("consume", "archive", "the store takes no events: ", unable))
+	}
+	if d.roles.Compute {
+		checks = append(checks, d.pluginsCheck())
+		if d.cluster != nil {
+			checks = append(checks, storeCheck("compute", "leases", "leases can't be kept: ", unable))
 		}
 	}
-	serve := api.Check{Role: "serve", Name: "store", OK: true}
-	if !archive.OK {
-		serve.OK, serve.Reason = false, archive.Reason
+	if d.roles.Serve {
+		checks = append(checks, storeCheck("serve", "store", "the store takes no events: ", unable))
 	}
-	checks := []api.Check{consume, archive, compute, serve}
 	if d.stopping.Load() {
 		for i := range checks {
 			checks[i].OK, checks[i].Reason = false, "stopping"
 		}
 	}
 	return checks
+}
+
+func storeCheck(role, name, said, why string) api.Check {
+	if why == "" {
+		return api.Check{Role: role, Name: name, OK: true}
+	}
+	return api.Check{Role: role, Name: name, Reason: said + why}
+}
+
+func (d *Daemon) pluginsCheck() api.Check {
+	c := api.Check{Role: "compute", Name: "plugins", OK: true}
+	for _, p := range d.host.Plugins() {
+		switch s := string(p.State); s {
+		case "backing-off", "quarantined", "starting":
+			c.OK, c.Reason = false, fmt.Sprintf("plugin %s is %s", p.ID, s)
+			if p.Error != "" {
+				c.Reason += ": " + p.Error
+			}
+		}
+	}
+	return c
 }
 
 // Store is the open store, for the API to read from.

@@ -30,3 +30,11 @@ type Leases interface {
 	// GenerationsOf gives the numbers of a plugin's generations that have a fingerprint, 0 for one that has another.
 	GenerationsOf(ctx context.Context, plugin, fingerprint string) (Generations, error)
 }
+
+// Ailment is something that a database says is wrong with it.
+type Ailment struct {
+	What     string // a table, or the check that failed
+	Severity string // red: numbers or events can't be read or written; yellow: a further failure would do that
+	Why      string
+	Do       string // what mends it
+}

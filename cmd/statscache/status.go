@@ -37,6 +37,7 @@ type systemStatus struct {
 	Status  *api.Status        `json:"status"` // of /api/v1/status; null where no daemon runs
 	Streams []streamStatus     `json:"streams"`
 	Plugins []api.PluginStatus `json:"plugins"`
+	Cluster *api.ClusterStatus `json:"cluster,omitempty"` // on a CrateDB
 }
 
 // redLight is something that is not as it should be.
@@ -99,6 +100,16 @@ func lookAt(ctx context.Context, c *config.Config) (*systemStatus, error) {
 	for _, x := range streams {
 		s.Streams = append(s.Streams, streamStatus{x.ID, x.ArchivedTo, x.Owned, x.Retired})
 	}
+	if s.PID == "" && c.Store.Kind == "crate" {
+		if s.Cluster, err = consumer.KnownCluster(ctx, c); err != nil {
+			s.red("cluster", "it can't be looked at: %v", err)
+		}
+		s.judgeCluster()
+		if s.Plugins, err = consumer.KnownPlugins(ctx, c, bundled()); err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
 	if s.PID == "" {
 		s.red("daemon", "none runs on %s", c.DataDir)
 		if s.Plugins, err = consumer.KnownPlugins(ctx, c, bundled()); err != nil {
@@ -107,17 +118,22 @@ func lookAt(ctx context.Context, c *config.Config) (*systemStatus, error) {
 		return s, nil
 	}
 	var status api.Status
-	if err := askJSON(ctx, c.Listen, "/api/v1/status", &status); err != nil {
+	err = askJSON(ctx, c.Listen, "/api/v1/status", &status)
+	if err != nil && c.Store.Kind == "crate" { // consume and compute have no API
+		err = askJSON(ctx, c.AdminListen, "/status", &status)
+	}
+	if err != nil {
 		s.red("daemon", "process %s has the data dir, but its API doesn't answer at statscache.app.listen: %v", s.PID, err)
 		return s, nil
 	}
-	s.Running, s.Status, s.Plugins = true, &status, status.Plugins
+	s.Running, s.Status, s.Plugins, s.Cluster = true, &status, status.Plugins, status.Cluster
 	var ready struct{ Checks []api.Check }
 	if err := askJSON(ctx, c.AdminListen, "/readyz", &ready); err != nil {
 		s.red("readiness", "it can't be asked at statscache.app.admin_listen: %v", err)
 	}
 	s.Checks = append(s.Checks, ready.Checks...)
 	s.judge()
+	s.judgeCluster()
 	return s, nil
 }
 
@@ -212,10 +228,11 @@ func printStatus(out io.Writer, s *systemStatus) error {
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", x.ID, x.ArchivedTo, x.Owned, state)
 	}
+	printCluster(w, s.Cluster)
 	fmt.Fprintln(w, "\nPLUGIN\tVERSION\tSTATE\tLAG\tRESTARTS\tDEAD\tERROR")
 	for _, p := range s.Plugins {
 		state := p.State
-		if !s.Running && state != "disabled" {
+		if !s.Running && state != "disabled" && s.Cluster == nil {
 			state = "not running"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", p.ID, p.Version, state, p.Lag, p.Restarts, p.DeadLetters, printable(p.Error))

@@ -194,6 +194,18 @@ func (k *Keeper) note(err error) {
 	}
 }
 
+// Look takes in the rows as they are now and does nothing about them.
+func (k *Keeper) Look(ctx context.Context) error {
+	rows, err := k.Store.ListLeases(ctx, "")
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.watch.look(rows, k.Now())
+	return nil
+}
+
 // round is one look at the rows and what follows from it.
 func (k *Keeper) round(ctx context.Context) error {
 	rows, err := k.Store.ListLeases(ctx, "")

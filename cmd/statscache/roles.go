@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/statscache/statscache/api"
+	"github.com/statscache/statscache/consumer"
+	"github.com/statscache/statscache/consumer/config"
+)
+
+func newConsume(g *globals) *cobra.Command {
+	return newRole(g, "consume", consumer.Roles{Consume: true}, "Receive and archive only, on a shared CrateDB",
+		"consume receives events and archives them in a CrateDB that `statscache compute` and `statscache serve` share. Two or more\nof it on the same endpoints make for availability: an event counts once, whoever archives it first. What a process leaves\nbehind that dies is finished by the others.")
+}
+
+func newCompute(g *globals) *cobra.Command {
+	return newRole(g, "compute", consumer.Roles{Compute: true}, "Run the plugins only, on a shared CrateDB",
+		"compute feeds archived events to the plugins and commits what they answer. Any number of it share the plugins and streams\namong them; whoever comes takes a share, and what a process had that goes or dies is taken over by the others.")
+}
+
+func newRole(g *globals, name string, roles consumer.Roles, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short, Args: noArgs,
+		Long: long + " It ends at\nSIGINT or SIGTERM; SIGHUP makes it read its configuration again. Readiness, metrics and /status are at\nstatscache.app.admin_listen.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			c, log, err := roleConfig(g, name)
+			if err != nil {
+				return err
+			}
+			return runRole(cmd.Context(), c, log, name, roles, func(d *consumer.Daemon) {
+				if again, err := g.load(nil); err != nil {
+					log.Error("configuration refused; the old one goes on", "error", err)
+				} else if done, err := d.Reload(again); err != nil {
+					log.Error("configuration refused; the old one goes on", "error", err)
+				} else {
+					g.follow(again)
+					log.Info("configuration reloaded", "changed", done.Changed, "needs_restart", done.Restart)
+				}
+			}, hangup)
+		},
+	}
+}
+
+// roleConfig loads the configuration of a role and refuses stores that it can't work on.
+func roleConfig(g *globals, name string) (*config.Config, *slog.Logger, error) {
+	c, err := g.load(nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := consumer.CheckRole(c.Store.Kind, name); err != nil {
+		return nil, nil, usageError{err}
+	}
+	g.follow(c)
+	log := g.logger()
+	for _, w := range c.Warnings {
+		log.Warn(w)
+	}
+	return c, log, nil
+}
+
+// runRole runs a role that has no API of its own until ctx ends or a part gives up.
+func runRole(ctx context.Context, c *config.Config, log *slog.Logger, name string, roles consumer.Roles, reload func(*consumer.Daemon), hangup <-chan os.Signal) (err error) {
+	admin, err := net.Listen("tcp", c.AdminListen)
+	if err != nil {
+		return fmt.Errorf("statscache.app.admin_listen %s: %w", c.AdminListen, bare(err))
+	}
+	o, err := pipeline(c, log)
+	if err != nil {
+		return errors.Join(err, admin.Close())
+	}
+	o.Registry, o.Roles = prometheus.NewRegistry(), roles
+	d, err := consumer.Open(ctx, o)
+	if err != nil {
+		return errors.Join(err, admin.Close())
+	}
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	if err := d.Start(ctx, true); err != nil {
+		return errors.Join(err, admin.Close())
+	}
+	operators := api.NewAdmin(api.AdminOptions{Ready: d.Ready, Status: d.Status, Gatherer: o.Registry, Logger: log})
+	failed := make(chan error, 1)
+	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
+	log.Info("statscache "+name+" is running", "admin", "http://"+admin.Addr().String()+"/", "data_dir", c.DataDir)
+	for running := true; running; {
+		select {
+		case <-hangup:
+			reload(d)
+			continue
+		case <-ctx.Done():
+			log.Info("stopping")
+		case err = <-failed:
+		case err = <-d.Failed():
+		}
+		running = false
+	}
+	return errors.Join(err, stopAdmin())
+}
+
+func newServe(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Answer the API only", Args: noArgs,
+		Long: "serve answers the API and the web pages from the store and writes nothing. On a CrateDB any number of it work beside the\nother roles; on SQLite it works beside `statscache run` or alone, with listeners of its own (statscache.app.listen and\n.admin_listen). It ends at SIGINT or SIGTERM.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, log, err := roleConfig(g, "serve")
+			if err != nil {
+				return err
+			}
+			return runServe(cmd.Context(), c, log)
+		},
+	}
+}
+
+func runServe(ctx context.Context, c *config.Config, log *slog.Logger) (err error) {
+	public, admin, err := listen(c)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	s, err := consumer.OpenServer(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log})
+	if err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	face, err := api.New(api.Options{Store: s.Store(), Plugins: s.Plugins, Status: s.Status, Explain: s.Explain, BaseURL: c.BaseURL,
+		DefaultRows: c.DefaultRowsPerPage, MaximumRows: c.MaximumRowsPerPage, Logger: log, Registry: registry})
+	if err != nil {
+		return errors.Join(err, public.Close(), admin.Close())
+	}
+	operators := api.NewAdmin(api.AdminOptions{Ready: s.Ready, Status: s.Status, Gatherer: registry, Logger: log})
+	failed := make(chan error, 2)
+	stopPublic := serve(face.HTTPServer(), public, failed)
+	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
+	log.Info("statscache serve is running", "api", "http://"+public.Addr().String()+"/", "admin", "http://"+admin.Addr().String()+"/", "store", c.Store.String())
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case err = <-failed:
+	}
+	return errors.Join(err, stopPublic(), stopAdmin())
+}
