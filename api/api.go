@@ -79,7 +79,8 @@ type Server struct {
 	explains chan struct{} // a token per explanation that may run
 	events   store.Finder  // nil where the store doesn't find events
 	scans    chan struct{} // a token per search for text that may run
-	base     string        // without a trailing slash, empty for the request's own
+	places   grepPlaces
+	base     string // without a trailing slash, empty for the request's own
 	rows     atomic.Pointer[pageRows]
 	now      func() time.Time
 	log      *slog.Logger

@@ -76,6 +76,7 @@ func (s *Server) routes() *echo.Echo {
 	data("/topics", s.topicsQuestion)
 	if s.events != nil {
 		s.eventRoutes(data)
+		s.datagrepperRoutes(get)
 	}
 	if s.explain != nil {
 		data("/metrics/:id/explain", s.explainQuestion)
@@ -106,6 +107,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.serveShortcut(w, r) {
 		return
 	}
+	grepPath(r)
 	h := w.Header()
 	crossOrigin(h, r.URL)
 	if r.Method == http.MethodOptions {
