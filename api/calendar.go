@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -13,7 +14,7 @@ const maxDays = 3660
 type calendarDay struct {
 	Date  string `json:"date"`
 	Count int64  `json:"count"`
-	Level int64  `json:"level"` // 0 for none, 1 to 4 by quarters of the largest count
+	Level int64  `json:"level"` // 0 for none, 1 to 4 by quarters of what all but the busiest days stay below
 }
 
 // calendarDocument is the answer of /calendar.
@@ -72,12 +73,28 @@ func (s *Server) calendarOf(ctx context.Context, a *asking) (calendarDocument, e
 		doc.Total += numbers[i]
 		doc.Max = max(doc.Max, numbers[i])
 	}
+	most := usual(numbers)
 	for _, e := range edges[:len(edges)-1] {
 		d := calendarDay{Date: time.Unix(e, 0).In(a.loc).Format(time.DateOnly), Count: at[e]}
 		if d.Count > 0 {
-			d.Level = min(4, (4*d.Count+doc.Max-1)/doc.Max)
+			d.Level = min(4, (4*min(d.Count, most)+most-1)/most)
 		}
 		doc.Days = append(doc.Days, d)
 	}
 	return doc, nil
+}
+
+// usual gives what 19 of 20 days with counts stay at or below: one exceptional day must not make all others look alike.
+func usual(counts []int64) int64 {
+	some := make([]int64, 0, len(counts))
+	for _, n := range counts {
+		if n > 0 {
+			some = append(some, n)
+		}
+	}
+	if len(some) == 0 {
+		return 1
+	}
+	slices.Sort(some)
+	return some[(len(some)*19+19)/20-1]
 }

@@ -60,9 +60,9 @@ func seriesSVG(d columns, title, theme string, bars bool) []byte {
 		g.add(`<path class="g" d="M%s %sH%s"/>`, num(left), num(y(int64(v))), num(width-right))
 		g.text(left-6, y(int64(v))+4, "", "end", compact(v))
 	}
-	for i, text := range timeTicks(d.Times, zoneOf(d.TZ), int(inner/76)) {
-		if px := x(i); px > left+16 && px < width-right-16 {
-			g.text(px, height-32, "", "middle", text)
+	for _, tick := range timeTicks(d.Times, zoneOf(d.TZ), int(inner/76)) {
+		if px := x(tick.point); px > left+16 && px < width-right-16 {
+			g.text(px, height-32, "", "middle", tick.text)
 		}
 	}
 	open := n

@@ -133,8 +133,14 @@ func roundTicks(most float64, about int) []float64 {
 	return out
 }
 
+// timeTick is a text below a point.
+type timeTick struct {
+	point int
+	text  string
+}
+
 // timeTicks chooses the points where a larger unit of the local calendar begins, at most so many.
-func timeTicks(times []int64, loc *time.Location, most int) map[int]string {
+func timeTicks(times []int64, loc *time.Location, most int) []timeTick {
 	day := func(t time.Time) int64 { return t.Unix() + int64(offset(t)) }
 	for _, u := range []struct {
 		of     func(time.Time) int64
@@ -153,11 +159,11 @@ func timeTicks(times []int64, loc *time.Location, most int) map[int]string {
 		{func(t time.Time) int64 { return int64(t.Year()) }, "2006"},
 		{func(t time.Time) int64 { return int64(t.Year() / 10) }, "2006"},
 	} {
-		out := map[int]string{}
+		var out []timeTick
 		for i := 1; i < len(times) && len(out) <= most; i++ {
 			t := time.Unix(times[i], 0).In(loc)
 			if u.of(t) != u.of(time.Unix(times[i-1], 0).In(loc)) {
-				out[i] = t.Format(u.layout)
+				out = append(out, timeTick{i, t.Format(u.layout)})
 			}
 		}
 		if len(out) > 0 && len(out) <= most {
@@ -190,6 +196,8 @@ func (h head) foot() string {
 		switch i.Reason {
 		case "open":
 			out += " · still running"
+		case "lagging":
+			out += " · the newest events are being counted"
 		default:
 			out += " · not complete (" + i.Reason + ")"
 		}

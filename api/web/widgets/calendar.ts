@@ -83,7 +83,7 @@ export class Calendar extends Pointed<Days> {
       k.style.setProperty("--k", `var(--l${l})`);
       return k;
     });
-    return h("p", { class: "legend", "aria-hidden": "true" }, "less", ...squares, "more");
+    return h("p", { class: "legend scale", "aria-hidden": "true" }, "less", ...squares, "more");
   }
 
   protected near(e: PointerEvent): number {

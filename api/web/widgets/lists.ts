@@ -119,7 +119,7 @@ interface Status extends Head {
 /** <statscache-status> */
 export class State extends Widget<Status> {
   protected path(): string { return "status"; }
-  protected height(): number { return 64; }
+  protected height(): number { return 24; }
   protected every(): number { return 5000; }
   protected table(): Table {
     const d = this.data!;

@@ -38,6 +38,7 @@ rect.day.on{stroke:var(--ink);stroke-width:2}
 .tip span{display:flex;justify-content:space-between;gap:12px;align-items:baseline}
 .tip bdi,.legend bdi{overflow:hidden;text-overflow:ellipsis;max-width:22em}
 .legend{display:flex;flex-wrap:wrap;gap:2px 12px;margin:4px 0 0;padding:0;list-style:none;font-size:12px;color:var(--soft)}
+.scale{gap:4px;align-items:center}.scale i{width:11px;height:11px;margin:0}
 .legend li{display:flex;align-items:baseline;min-width:0}
 footer{display:flex;gap:4px 12px;align-items:baseline;justify-content:space-between;margin-top:6px;min-height:24px;font-size:12px;color:var(--soft);font-variant-numeric:tabular-nums}
 footer p{margin:0;min-width:0}

@@ -67,7 +67,8 @@ export class Format {
       const [a, b] = [day(from), day(to - 1)];
       return a === b ? a : a + " – " + b;
     }
-    const at = (t: number) => this.date(t, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+    const year = this.date(from, { year: "numeric" }) === this.date(to - 1, { year: "numeric" }) ? undefined : "numeric";
+    const at = (t: number) => this.date(t, { year, month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
     return at(from) + " – " + at(to);
   }
 

@@ -35,7 +35,7 @@ export interface Head { metric: string; from: string; to: string; step?: string;
 export interface Table { head: string[]; numbers: boolean[]; rows: (string | Node)[][] }
 
 const reasons: Record<string, string> = {
-  gap: "messages are missing", backfilling: "history is being fetched", lagging: "counting is behind", expired: "the oldest numbers are deleted",
+  gap: "messages are missing", backfilling: "history is being fetched", expired: "the oldest numbers are deleted",
 };
 
 /** An answer that refuses: the server is there and says why. */
@@ -261,6 +261,7 @@ export abstract class Widget<T> extends HTMLElement {
     parts.push(head.tz ?? this.format.zone, " · as of ", h("time", { datetime: head.as_of }, this.format.clock(seconds(head.as_of))));
     const open = head.incomplete?.some((i) => i.reason === "open");
     if (open) parts.push(" · still running");
+    if (head.incomplete?.some((i) => i.reason === "lagging")) parts.push(" · the newest events are being counted");
     const why = [...new Set(head.incomplete?.map((i) => reasons[i.reason]).filter(Boolean))];
     if (why.length) parts.push(" · ", h("span", { class: "flag" }, "not complete: " + why.join(", ")));
     this.foot.replaceChildren(...parts);
