@@ -282,7 +282,8 @@ func (k *Keeper) tidy(ctx context.Context) error {
 	k.mu.Lock()
 	for name, s := range k.watch.rows {
 		_, ours := k.held[name]
-		if !s.absent && !ours && s.still >= forgotten*k.TTL && !k.wants(name) && kind(name) != streamPrefix {
+		dead := s.still >= forgotten*k.TTL && kind(name) != streamPrefix || k.finished(name) && k.watch.expired(s)
+		if !s.absent && !ours && dead && !k.wants(name) {
 			gone = append(gone, s.Lease)
 		}
 	}

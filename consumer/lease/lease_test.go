@@ -221,6 +221,20 @@ func TestShare_WhatIsDoneGoes(t *testing.T) {
 	w.shares(1)
 }
 
+func TestShare_WhatADeadProcessHadFinishedGoes(t *testing.T) {
+	w := newWorld(t)
+	a := w.join("a", work(1, "s"))
+	w.pass(3)
+	w.shares(1)
+	w.join("b", work(1, "t"))
+	a.stood = true
+	w.pass(10)
+	w.shares(1)
+	if len(w.table.rows) != 3 || w.table.owner("compute/p0/t") != "b" {
+		t.Fatalf("%+v", w.table.rows)
+	}
+}
+
 func TestShare_FencedWorkIsPutDown(t *testing.T) {
 	w := newWorld(t)
 	a := w.join("a", work(1, "s"))

@@ -72,6 +72,14 @@ func (k *Keeper) wants(name string) bool {
 	return ok && slices.Contains(k.want[plugin], stream)
 }
 
+// finished says whether a name stands for work that is done, as far as this process can tell: it has the plugin, which
+// has no work there; under mu.
+func (k *Keeper) finished(name string) bool {
+	rest, ok := strings.CutPrefix(name, computePrefix)
+	plugin, stream, _ := strings.Cut(rest, "/")
+	return ok && len(k.want[plugin]) > 0 && !slices.Contains(k.want[plugin], stream)
+}
+
 // shareOut gives back what is put down or more than our share, and takes what is ours to take.
 func (k *Keeper) shareOut(ctx context.Context) error {
 	k.mu.Lock()

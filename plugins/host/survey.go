@@ -269,7 +269,7 @@ func (r *Runner) persist(ctx context.Context, call func() error) error {
 	pause := newBackoff(r.host.Limits.BackoffMin, maxStoreWait)
 	for {
 		err := call()
-		if !errors.Is(err, store.ErrUnavailable) {
+		if !errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil { // what was broken off says nothing of the store
 			return err
 		}
 		r.complain(err)

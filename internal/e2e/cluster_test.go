@@ -1,0 +1,317 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/statscache/statscache/internal/cratetest"
+)
+
+// takenOverWithin is how soon others must have what a dead process had.
+const takenOverWithin = 15 * time.Second
+
+// cluster is a CrateDB and the processes on it.
+type cluster struct {
+	t    testing.TB
+	url  string
+	more map[string]string // settings of every process
+}
+
+// newCluster makes a cluster whose consumers listen to publishers, by endpoint name.
+func newCluster(t testing.TB, ports map[string][]int) *cluster {
+	t.Helper()
+	c := &cluster{t: t, url: cratetest.Start(t), more: map[string]string{"endpoints": endpoints(ports)}}
+	// To make the tables takes CrateDB a while on a busy machine; no process is to be blamed for that.
+	if err := poll(3*time.Minute, func() error {
+		if r := c.site().run("verify"); r.code != 0 {
+			return errors.New(r.stderr)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// site is an installation of its own on the cluster.
+func (c *cluster) site() *site {
+	c.t.Helper()
+	settings := map[string]string{"statscache.store.url": strconv.Quote(c.url)}
+	for key, value := range c.more {
+		settings[key] = value
+	}
+	return newSite(c.t, settings)
+}
+
+// start starts a role in a new installation and waits until it is ready.
+func (c *cluster) start(role string) *daemon {
+	c.t.Helper()
+	d := c.site().launch(role)
+	d.waitJoined()
+	return d
+}
+
+// waitJoined is waitReady with the patience that a database on a busy machine needs.
+func (d *daemon) waitJoined() {
+	d.t.Helper()
+	d.waitFor(2*time.Minute, "ready", func() error {
+		code, body, err := get("http://" + d.admin + "/readyz")
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("/readyz says %d: %s", code, body)
+		}
+		return err
+	})
+}
+
+// kill ends a process and what it started as a power cut would.
+func (d *daemon) kill() {
+	d.t.Helper()
+	below := descendants(d.pid())
+	if err := d.cmd.Process.Kill(); err != nil {
+		d.t.Fatal(err)
+	}
+	<-d.exited
+	for _, p := range below { // plugins end by themselves, but not at once
+		if p.alive() {
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// clusterStatus is what a process tells of the cluster.
+type clusterStatus struct {
+	Owned   int64
+	Plugins []struct {
+		ID, State string
+		Lag       int64
+	}
+	Cluster struct {
+		Node  string
+		Nodes []struct {
+			ID    string
+			Alive bool
+			PID   int
+			Roles []string
+		}
+		Streams []struct {
+			ID, Node string
+			Retired  bool
+		}
+		Leases []struct {
+			Name, Node string
+			Alive      bool
+		}
+		Health []struct{ What, Severity, Why, Do string }
+	}
+}
+
+// look asks a process of any role about the cluster.
+func (d *daemon) look() (s clusterStatus, err error) {
+	code, body, err := get("http://" + d.admin + "/status")
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("/status says %d: %s", code, body)
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &s)
+	}
+	return s, err
+}
+
+// node gives the id that a process has in the cluster.
+func (s clusterStatus) node(pid int) string {
+	for _, n := range s.Cluster.Nodes {
+		if n.PID == pid {
+			return n.ID
+		}
+	}
+	return ""
+}
+
+// leases counts the compute leases by live node.
+func (s clusterStatus) leases() map[string]int {
+	out := map[string]int{}
+	for _, l := range s.Cluster.Leases {
+		if strings.HasPrefix(l.Name, "compute/") && l.Alive {
+			out[l.Node]++
+		}
+	}
+	return out
+}
+
+// waitCounted waits until so many events are archived and all plugins have counted them.
+func (c *cluster) waitCounted(d *daemon, events int64) {
+	c.t.Helper()
+	d.waitFor(90*time.Second, "all is counted", func() error {
+		s, err := d.look()
+		if err != nil {
+			return err
+		}
+		if s.Owned != events {
+			return fmt.Errorf("%d events are owned, want %d", s.Owned, events)
+		}
+		if len(s.Plugins) == 0 {
+			return errors.New("no plugin is known")
+		}
+		if n := d.total("volume-1m", ""); n != events { // what nodes tell of their lag is a few seconds old
+			return fmt.Errorf("%d events are counted, want %d", n, events)
+		}
+		for _, p := range s.Plugins {
+			if p.Lag > 0 {
+				return fmt.Errorf("plugin %s (%s) lags %d events behind", p.ID, p.State, p.Lag)
+			}
+		}
+		return nil
+	})
+}
+
+func (b *bus) waitSubscribers(n int) {
+	b.t.Helper()
+	if err := poll(20*time.Second, func() error {
+		if got := b.publisher.Connected(); got != n {
+			return fmt.Errorf("%d have subscribed, want %d", got, n)
+		}
+		return nil
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsOnce is the three roles as processes.
+func TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsOnce(t *testing.T) {
+	b := newBus(t, 100_000, 64)
+	c := newCluster(t, map[string][]int{"bus": {b.port}})
+	consumers := []*daemon{c.start("consume"), c.start("consume")}
+	computers := []*daemon{c.start("compute"), c.start("compute")}
+	web := c.start("serve")
+	b.waitSubscribers(2)
+	b.publishFor(200, 2*time.Second)
+	c.waitCounted(web, b.sent)
+	b.check(web)
+
+	web.waitFor(takenOverWithin, "the work is shared out", func() error {
+		s, err := web.look()
+		if err != nil {
+			return err
+		}
+		one, two := s.leases()[s.node(computers[0].pid())], s.leases()[s.node(computers[1].pid())]
+		if one == 0 || one-two > 1 || two-one > 1 {
+			return fmt.Errorf("%d and %d pieces of work", one, two)
+		}
+		return nil
+	})
+	before, err := web.look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := []string{before.node(consumers[0].pid()), before.node(computers[0].pid())}
+	consumers[0].kill()
+	computers[0].kill()
+	died := time.Now()
+	b.publishFor(200, 3*time.Second) // the others go on meanwhile
+	web.waitFor(takenOverWithin-time.Since(died), "taken over", func() error {
+		s, err := web.look()
+		if err != nil {
+			return err
+		}
+		for _, n := range s.Cluster.Nodes {
+			if n.Alive && (n.ID == dead[0] || n.ID == dead[1]) {
+				return fmt.Errorf("node %s is thought alive", n.ID)
+			}
+		}
+		for _, x := range s.Cluster.Streams {
+			if !x.Retired && x.Node == "" {
+				return fmt.Errorf("stream %s is nobody's and not retired", x.ID)
+			}
+		}
+		for _, l := range s.Cluster.Leases {
+			if l.Node == dead[1] {
+				return fmt.Errorf("%s is %s's still", l.Name, l.Node)
+			}
+		}
+		return nil
+	})
+	t.Logf("taken over after %s", time.Since(died).Round(100*time.Millisecond))
+	c.waitCounted(web, b.sent)
+	b.check(web)
+
+	again := consumers[0].launch("consume") // to its own data dir: its stream is retired
+	again.waitJoined()
+	b.waitSubscribers(2)
+	consumers[1].stop() // and from here on it is the only one
+	b.waitSubscribers(1)
+	b.publishFor(200, time.Second)
+	c.waitCounted(web, b.sent)
+	b.check(web)
+	again.stop()
+	computers[1].stop()
+	web.stop()
+	c.site().verifyClean()
+}
+
+// TestCluster_ServeSeesAnotherProcessesCommitWithinASecond measures what lies between a commit and the answer of a
+// process that only reads.
+func TestCluster_ServeSeesAnotherProcessesCommitWithinASecond(t *testing.T) {
+	b := newBus(t, 100_000, 64)
+	c := newCluster(t, map[string][]int{"bus": {b.port}})
+	d, web := c.start("run"), c.start("serve")
+	b.waitSubscribers(1)
+	worst := time.Duration(0)
+	for range 5 {
+		b.one(time.Now())
+		want := strconv.FormatInt(b.sent, 10)
+		total := func(d *daemon) error {
+			code, body, err := get("http://" + d.api + "/api/v1/metrics/volume/count?from=2000-01-01&to=2100-01-01")
+			if err == nil && !strings.Contains(body, `"count":`+want) {
+				err = fmt.Errorf("%d: %s, want %s", code, body, want)
+			}
+			return err
+		}
+		d.waitFor(30*time.Second, "counted where it is committed", func() error { return total(d) })
+		seen := time.Now()
+		web.waitFor(30*time.Second, "served elsewhere", func() error { return total(web) })
+		worst = max(worst, time.Since(seen))
+	}
+	t.Logf("at most %s later", worst.Round(time.Millisecond))
+	if worst > time.Second && !raced {
+		t.Errorf("seen %s after the process that committed it showed it", worst)
+	}
+	d.stop()
+	web.stop()
+}
+
+// TestServe_BesideADaemonAndAlone_OnSQLite.
+func TestServe_BesideADaemonAndAlone_OnSQLite(t *testing.T) {
+	t.Parallel()
+	g := goldens(t)[0]
+	s := newSite(t, nil)
+	side := *s // the same data dir behind other addresses
+	if r := side.run("serve"); r.code != 1 || !strings.Contains(r.stderr, "nothing to serve yet") {
+		t.Errorf("before there is a store: %d\n%s", r.code, r.stderr)
+	}
+	for _, role := range []string{"consume", "compute"} {
+		if r := s.run(role); r.code != 2 || !strings.Contains(r.stderr, "works on a CrateDB only") || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("%s on SQLite: %d\n%s", role, r.code, r.stderr)
+		}
+	}
+	d := s.start()
+	other := newSite(t, nil)
+	other.data = s.data
+	web := other.launch("serve")
+	web.waitReady()
+	s.mustRun("import", g.file)
+	g.check(t, web, 1_000_000)
+	d.stop()
+	g.check(t, web, 1_000_000)
+	web.stop()
+	web = other.launch("serve")
+	web.waitReady()
+	g.check(t, web, 1_000_000)
+	web.stop()
+}
