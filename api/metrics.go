@@ -2,7 +2,10 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -26,6 +29,9 @@ type metricDescription struct {
 	First       *time.Time        `json:"first"`  // start of the first bucket, nil for none
 	Last        *time.Time        `json:"last"`   // start of the last bucket
 	Version     uint64            `json:"version"`
+	Series      *int              `json:"series"`       // that it has, nil where the store would have to count them
+	SeriesLimit *int              `json:"series_limit"` // of a counter: beyond it values are counted under (other)
+	Other       *int64            `json:"other"`        // what is, at the coarsest interval; nil where nobody knows
 }
 
 type metricList struct {
@@ -39,8 +45,12 @@ func (s *Server) metricsQuestion() question {
 			return nil, err
 		}
 		list := metricList{Metrics: make([]metricDescription, len(d.metrics))}
+		use, err := s.seriesUse(ctx)
+		if err != nil {
+			return nil, err
+		}
 		for i := range d.metrics {
-			if list.Metrics[i], err = s.describe(ctx, &d.metrics[i]); err != nil {
+			if list.Metrics[i], err = s.describe(ctx, &d.metrics[i], use); err != nil {
 				return nil, err
 			}
 		}
@@ -60,7 +70,11 @@ func (s *Server) metricQuestion(c echo.Context) (question, error) {
 		return question{}, notFound("no such metric: " + cut(id, maxValue))
 	}
 	return question{key: "metric " + id, scope: id, dir: d, build: func(ctx context.Context) (*answer, error) {
-		one, err := s.describe(ctx, m)
+		use, err := s.seriesUse(ctx)
+		if err != nil {
+			return nil, err
+		}
+		one, err := s.describe(ctx, m, use)
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +82,51 @@ func (s *Server) metricQuestion(c echo.Context) (question, error) {
 	}}, nil
 }
 
-func (s *Server) describe(ctx context.Context, m *store.ServedMetric) (metricDescription, error) {
+// seriesUse says how many series the metrics have; nil where the store does not know.
+func (s *Server) seriesUse(ctx context.Context) (map[string]store.SeriesUse, error) {
+	u, ok := s.store.(store.SeriesUser)
+	if !ok {
+		return nil, nil
+	}
+	use, err := u.SeriesUse(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read how many series there are: %w", err)
+	}
+	return use, nil
+}
+
+// otherScan bounds what is read to say how much went to (other).
+const otherScan = 1_000_000
+
+// describeSeries adds how far the series limit of a counter is used up, and what went beyond it.
+func (s *Server) describeSeries(ctx context.Context, d *metricDescription, m *store.ServedMetric, use map[string]store.SeriesUse) error {
+	limit := m.SeriesLimit
+	if limit <= 0 {
+		limit = store.DefaultSeriesLimit
+	}
+	d.SeriesLimit = &limit
+	u, ok := use[m.ID]
+	if !ok {
+		return nil
+	}
+	d.Series, d.Other = &u.Series, new(int64)
+	if u.Series < u.Limit || len(m.Dimensions) == 0 || d.First == nil || len(m.Intervals) == 0 {
+		return nil
+	}
+	sums, err := s.store.Sums(ctx, store.SumQuery{Metric: m.ID, Interval: slices.Max(m.Intervals), From: math.MinInt64, To: math.MaxInt64,
+		Where: []store.Match{{Dim: 0, In: []string{store.OtherKey}}}, MaxScan: otherScan})
+	switch {
+	case errors.Is(err, store.ErrTooCostly):
+		d.Other = nil
+	case err != nil:
+		return fmt.Errorf("read what %s counted under %s: %w", m.ID, store.OtherKey, err)
+	case len(sums) > 0:
+		*d.Other = sums[0].N
+	}
+	return nil
+}
+
+func (s *Server) describe(ctx context.Context, m *store.ServedMetric, use map[string]store.SeriesUse) (metricDescription, error) {
 	d := metricDescription{
 		ID: m.ID, Plugin: m.Plugin, Name: m.Name, Summary: m.Summary, Description: m.Description, Kind: m.Kind,
 		Unit: m.Unit, View: m.View, Version: s.store.Version(m.ID),
@@ -92,6 +150,11 @@ func (s *Server) describe(ctx context.Context, m *store.ServedMetric) (metricDes
 		}
 		if ok {
 			span(time.Unix(first, 0), time.Unix(last, 0))
+		}
+	}
+	if m.Kind == store.Counter {
+		if err := s.describeSeries(ctx, &d, m, use); err != nil {
+			return d, err
 		}
 	}
 	if m.Kind == store.Latest {

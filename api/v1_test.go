@@ -27,11 +27,11 @@ func TestV1_MetricsAreDescribed(t *testing.T) {
 	user := `{"id":"volume-by-user","plugin":"test","name":"Volume by user","summary":"s","description":"d","kind":"counter",` +
 		`"unit":"events","dimensions":[{"name":"user","multi_valued":true}],"intervals":["1s","1m30s","1d"],"view":"bars",` +
 		`"idents":["volume-by-user-1s","volume-by-user-1m30s","volume-by-user-1d"],"first":"2018-04-26T00:00:00Z",` +
-		`"last":"2018-04-26T00:00:01Z","version":3}`
+		`"last":"2018-04-26T00:00:01Z","version":3,"series":null,"series_limit":1000000,"other":null}`
 	log := `{"id":"log","plugin":"test","name":"","summary":"","description":"","kind":"latest","unit":"","dimensions":[],` +
-		`"intervals":[],"view":"","idents":["log"],"first":"2018-04-26T00:00:01.5Z","last":"2018-04-26T00:00:01.5Z","version":1}`
+		`"intervals":[],"view":"","idents":["log"],"first":"2018-04-26T00:00:01.5Z","last":"2018-04-26T00:00:01.5Z","version":1,"series":null,"series_limit":null,"other":null}`
 	empty := `{"id":"empty","plugin":"test","name":"","summary":"","description":"","kind":"counter","unit":"","dimensions":[],` +
-		`"intervals":["1m"],"view":"","idents":["empty-1m"],"first":null,"last":null,"version":1}`
+		`"intervals":["1m"],"view":"","idents":["empty-1m"],"first":null,"last":null,"version":1,"series":null,"series_limit":1000000,"other":null}`
 	for path, want := range map[string]string{
 		"/api/v1/metrics":                `{"metrics":[` + empty + `,` + log + `,` + user + `]}`,
 		"/api/v1/metrics/volume-by-user": `{"metrics":[` + user + `]}`,

@@ -1,12 +1,16 @@
 package consumer
 
 import (
+	"context"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/statscache/statscache/store"
 )
 
 // metrics are the Prometheus metrics of the pipeline, with the names that INTERFACE promises.
@@ -110,6 +114,9 @@ func newLiveCollector(d *Daemon) *liveCollector {
 		"plugin_restarts_total":                 {"Times that the plugin's process was started anew.", []string{"plugin"}},
 		"plugin_program_differs":                {"1 while the plugin's program counts otherwise than the one that made its older numbers.", []string{"plugin"}},
 		"plugin_dead_letters_total":             {"Events that the plugin could not take.", []string{"plugin"}},
+		"series":                                {"Series that the metric has.", []string{"metric"}},
+		"series_limit":                          {"Series that the metric may have: further values are counted under (other).", []string{"metric"}},
+		"series_other_total":                    {"Counts that went to (other) because of the metric's series limit.", []string{"metric"}},
 		"plugin_dead_letters":                   {"Dead letters there are: events that the plugin could not take and that were not requeued.", []string{"plugin"}},
 	} {
 		c.descs[name] = prometheus.NewDesc("statscache_"+name, def.help, def.labels, nil)
@@ -151,6 +158,7 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range c.daemon.host.Plugins() {
 		givenUp[p.ID] += p.GivenUp
 	}
+	c.collectSeries(send)
 	for id, n := range givenUp {
 		send("plugin_dead_letters_total", prometheus.CounterValue, float64(n), id)
 	}
@@ -166,6 +174,39 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 		send("plugin_dead_letters", prometheus.GaugeValue, float64(p.DeadLetters), p.ID)
 		for _, state := range pluginStates() {
 			send("plugin_state", prometheus.GaugeValue, oneIf(p.State == state), p.ID, state)
+		}
+	}
+}
+
+// scrapeTime bounds what a scrape asks of the store.
+const scrapeTime = 2 * time.Second
+
+// collectSeries shows how much of their series limits the metrics have used, where the store knows without counting.
+func (c *liveCollector) collectSeries(send func(name string, kind prometheus.ValueType, v float64, labels ...string)) {
+	others := map[string]int64{}
+	for _, p := range c.daemon.host.Plugins() {
+		for metric, n := range p.Others {
+			others[metric] += n
+		}
+	}
+	for metric, n := range others {
+		send("series_other_total", prometheus.CounterValue, float64(n), metric)
+	}
+	s, ok := c.daemon.store.(store.SeriesUser)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	use, err := s.SeriesUse(ctx)
+	if err != nil {
+		return // a scrape has no place for it: store_up says so
+	}
+	for metric, u := range use {
+		send("series", prometheus.GaugeValue, float64(u.Series), metric)
+		send("series_limit", prometheus.GaugeValue, float64(u.Limit), metric)
+		if others[metric] == 0 {
+			send("series_other_total", prometheus.CounterValue, 0, metric)
 		}
 	}
 }

@@ -22,6 +22,17 @@ const DefaultSeriesLimit = 1_000_000
 // OtherKey is the series that takes what a metric's series limit leaves no room for.
 const OtherKey = "(other)"
 
+// SeriesUse is how much of its series limit a metric has used. Series are never given back, not even those whose counts
+// have all expired: a commit under way may hold their numbers. A generation that is counted anew has those alone that
+// the archive still tells of.
+type SeriesUse struct{ Series, Limit int }
+
+// SeriesUser is what an engine also is that knows how many series there are without counting them.
+type SeriesUser interface {
+	// SeriesUse gives it for every serving counter, by metric id.
+	SeriesUse(ctx context.Context) (map[string]SeriesUse, error)
+}
+
 // Dimension is one of the things a metric is counted by.
 type Dimension struct {
 	Name        string `json:"name"`

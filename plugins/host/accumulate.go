@@ -15,7 +15,8 @@ type accumulator struct {
 	cells [][]store.Delta // per metric, in any order, the same cell any number of times
 	puts  map[putKey]store.Put
 	dead  []store.DeadLetter
-	size  int // what it holds, in cells
+	size  int     // what it holds, in cells
+	other []int64 // per metric: how much of it has no series of its own for the series limit
 }
 
 type putKey struct {
@@ -24,7 +25,7 @@ type putKey struct {
 }
 
 func newAccumulator(def *definition) *accumulator {
-	return &accumulator{def: def, cells: make([][]store.Delta, len(def.metrics)), puts: map[putKey]store.Put{}}
+	return &accumulator{def: def, cells: make([][]store.Delta, len(def.metrics)), puts: map[putKey]store.Put{}, other: make([]int64, len(def.metrics))}
 }
 
 // resolved is an answer whose names have become series numbers: all that can fail has been done.
@@ -32,11 +33,12 @@ type resolved struct {
 	series [][]uint32 // per Counts: of each row; nil where all rows are of one series
 	only   []uint32
 	ids    []string // of the batch's events, where there are puts
+	other  []int64  // per Counts: the number of store.OtherKey's series, -1 where nothing can have gone there
 }
 
 // resolve asks for the series numbers of a checked answer.
 func (d *definition) resolve(b *batch, r *pb.Result, number func(metric, key string) (uint32, error)) (*resolved, error) {
-	out := &resolved{series: make([][]uint32, len(r.Counters)), only: make([]uint32, len(r.Counters))}
+	out := &resolved{series: make([][]uint32, len(r.Counters)), only: make([]uint32, len(r.Counters)), other: make([]int64, len(r.Counters))}
 	for k, c := range r.Counters {
 		m := &d.metrics[c.Metric]
 		var err error
@@ -47,6 +49,12 @@ func (d *definition) resolve(b *batch, r *pb.Result, number func(metric, key str
 			out.series[k], err = resolveNames(m, c, r.Names, number)
 		default:
 			out.series[k], err = resolveRows(m, c, r.Names, number)
+		}
+		out.other[k] = -1
+		if err == nil && m.dims > 0 && len(out.series[k]) > 0 {
+			var n uint32
+			n, err = number(m.id, store.OtherKey)
+			out.other[k] = int64(n)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("series of metric %s: %w", m.id, err)
@@ -119,6 +127,9 @@ func (a *accumulator) add(b *batch, r *pb.Result, s *resolved) {
 			series := s.only[k]
 			if s.series[k] != nil {
 				series = s.series[k][i]
+			}
+			if int64(series) == s.other[k] {
+				a.other[c.Metric] += c.N[i]
 			}
 			cells = append(cells, store.Delta{Cell: store.MakeCell(floorDiv(at, m.step), series), N: c.N[i]})
 		}

@@ -96,6 +96,7 @@ func (l *lane) commit(ctx context.Context, s *sorter) error {
 	if err != nil {
 		return err
 	}
+	l.runner.overflow(l.def, acc.other)
 	l.runner.advance(l.stream, to)
 	return nil
 }

@@ -65,6 +65,14 @@ func servePlugin(name string) {
 		plugins.Serve(p)
 	case "latest":
 		plugins.Serve(lastMessages())
+	case "unbounded":
+		plugins.Serve(plugins.Plugin{ID: "unbounded", Body: true, Counters: []plugins.Counter{{
+			Name: "By id", Dims: []string{"id"}, Every: []time.Duration{time.Minute, 24 * time.Hour}, MaxSeries: 50,
+			On: func(e *plugins.Event, add func(int64, ...string)) { add(1, e.ID) },
+		}, {
+			Name: "By id and topic", Dims: []string{"id", "topic"}, Every: []time.Duration{time.Hour}, MaxSeries: 70,
+			On: func(e *plugins.Event, add func(int64, ...string)) { add(1, e.ID, e.Topic) },
+		}}})
 	case "pairs":
 		plugins.Serve(pairs())
 	case "environment":

@@ -196,6 +196,7 @@ func (q *requeue) answered(ctx context.Context, r *Runner, b *batch, result *pb.
 	if err := q.revive(ctx, r, checkpoint, &store.Revival{Taken: l.list, Counters: c.Counters, Puts: c.Puts}, errs); err != nil {
 		return err
 	}
+	r.overflow(r.def, acc.other)
 	q.mu.Lock()
 	delete(q.asked, b)
 	q.mu.Unlock()

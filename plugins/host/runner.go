@@ -55,6 +55,7 @@ type Runner struct {
 	holds     []chan struct{}   // commits wait until all are closed
 	changes   []*change         // to be made before the next life
 	mute      int               // lives in a row that failed over a batch without an answer to any
+	others    map[string]int64  // counts without a series of their own, by metric, since the host started
 	trusted   bool              // it has answered something since it was last started by hand or with the host
 	readied   time.Time         // when the current life was ready for batches; zero before
 	requeue   *requeue          // waits for the next life, or is worked on

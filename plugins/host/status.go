@@ -1,7 +1,12 @@
 package host
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/statscache/statscache/store"
 )
 
 // State is what a plugin is doing.
@@ -24,14 +29,15 @@ type Status struct {
 	DataVersion uint32
 	State       State
 	Builtin     bool
-	Metrics     []string  // ids
-	Lag         uint64    // events that are archived but not committed
-	Restarts    int       // of the process, since the host started
-	DeadLetters int       // there are now, of the numbers that are being made
-	GivenUp     int       // events that became dead letters, since the host started
-	Error       string    // the last one, empty where all is well
-	PID         int       // 0 where no process runs
-	Since       time.Time // when the state was entered
+	Metrics     []string         // ids
+	Lag         uint64           // events that are archived but not committed
+	Restarts    int              // of the process, since the host started
+	DeadLetters int              // there are now, of the numbers that are being made
+	GivenUp     int              // events that became dead letters, since the host started
+	Error       string           // the last one, or what is odd; empty where all is well
+	Others      map[string]int64 // by metric: what was counted under (other) for the series limit, since the host started
+	PID         int              // 0 where no process runs
+	Since       time.Time        // when the state was entered
 }
 
 // The lags at which a plugin is said to catch up, and to have done so. They lie apart so that the state is calm.
@@ -47,6 +53,10 @@ func (r *Runner) status() Status {
 	s := r.shown
 	s.Metrics = append([]string(nil), s.Metrics...)
 	s.Lag = r.lag()
+	s.Others = maps.Clone(r.others)
+	if s.Error == "" {
+		s.Error = limited(r.others)
+	}
 	return s
 }
 
@@ -140,4 +150,32 @@ func (r *Runner) end(stream string) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ends[stream]
+}
+
+// overflow notes what a commit has counted under store.OtherKey.
+func (r *Runner) overflow(def *definition, other []int64) {
+	for i, n := range other {
+		if n == 0 {
+			continue
+		}
+		id := def.metrics[i].id
+		r.mu.Lock()
+		if r.others == nil {
+			r.others = map[string]int64{}
+		}
+		_, before := r.others[id]
+		r.others[id] += n
+		r.mu.Unlock()
+		if !before {
+			r.host.Logger.Warn("metric has reached its series limit: further values are counted under "+store.OtherKey, "plugin", r.id(), "metric", id)
+		}
+	}
+}
+
+// limited says which metrics have reached their series limit, "" for none.
+func limited(others map[string]int64) string {
+	for _, id := range slices.Sorted(maps.Keys(others)) {
+		return fmt.Sprintf("metric %s has reached its series limit: %d counts of further values went to %s", id, others[id], store.OtherKey)
+	}
+	return ""
 }
