@@ -28,6 +28,9 @@ func lockDir(dir string) (*dirLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data dir %s can't be made: %w", dir, unwrapPath(err))
 	}
+	if err := whole(dir); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

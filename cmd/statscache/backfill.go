@@ -61,7 +61,7 @@ func runBackfill(cmd *cobra.Command, g *globals, r consumer.BackfillRequest) err
 	if err != nil {
 		return err
 	}
-	o, err := pipeline(c, g.logger())
+	o, err := pipeline(c, g.quiet())
 	if err != nil {
 		return err
 	}

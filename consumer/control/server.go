@@ -61,6 +61,10 @@ func Serve(path string, d Daemon, log *slog.Logger) (*Server, error) {
 		mux.HandleFunc("POST /recount", s.recount(x))
 		mux.HandleFunc("POST /repair", s.repair(x))
 	}
+	if k, ok := d.(Keeper); ok {
+		mux.HandleFunc("POST /backup", s.backup(k))
+		mux.HandleFunc("POST /compact", s.compact(k))
+	}
 	if b, ok := d.(Backfiller); ok {
 		mux.HandleFunc("POST /backfill", s.backfill(b))
 	}
