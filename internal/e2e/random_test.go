@@ -47,22 +47,31 @@ func needSharedTools(t testing.TB) string {
 	return dir
 }
 
+// runTool runs one of the shared programs.
+func runTool(t testing.TB, script string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "python3", append([]string{filepath.Join(needSharedTools(t), script)}, args...)...)
+	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
 // generate makes a stream with the shared generator and the oracle's rows of it.
 func generate(t testing.TB, args ...string) golden {
 	t.Helper()
-	tools, dir := needSharedTools(t), t.TempDir()
-	g := golden{name: strings.Join(args, " "), file: filepath.Join(dir, "events.jsonl"), expected: map[string]string{}}
-	run := func(script string, args ...string) {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "python3", append([]string{filepath.Join(tools, script)}, args...)...)
-		cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", script, err, out)
-		}
-	}
-	run("gen_events.py", append(slices.Clone(args), "--out", g.file)...)
-	rows := filepath.Join(dir, "rows")
-	run("oracle.py", g.file, "--out", rows, "--dedupe", "--lateness", "86400", "--only", "volume-,number-of-")
+	g := golden{name: strings.Join(args, " "), file: filepath.Join(t.TempDir(), "events.jsonl"), expected: map[string]string{}}
+	runTool(t, "gen_events.py", append(slices.Clone(args), "--out", g.file)...)
+	g.ask(t)
+	g.count(t)
+	return g
+}
+
+// ask takes the oracle's rows of the stream; more arguments are for the oracle.
+func (g *golden) ask(t testing.TB, args ...string) {
+	t.Helper()
+	rows := filepath.Join(t.TempDir(), "rows")
+	runTool(t, "oracle.py", append([]string{g.file, "--out", rows, "--dedupe", "--lateness", "86400", "--only", "volume-,number-of-"}, args...)...)
 	files, err := filepath.Glob(filepath.Join(rows, "*.csv"))
 	if err != nil {
 		t.Fatal(err)
@@ -81,8 +90,6 @@ func generate(t testing.TB, args ...string) golden {
 	if len(g.expected) < 20 {
 		t.Fatalf("the oracle gave rows of only %q", slices.Sorted(maps.Keys(g.expected)))
 	}
-	g.count(t)
-	return g
 }
 
 // TestImport_RandomStreamsEqualTheOracles compares larger streams; the long suite takes more of them.
