@@ -75,7 +75,7 @@ func runReloading(ctx context.Context, c *config.Config, log *slog.Logger, again
 	if err != nil {
 		return errors.Join(err, public.Close(), admin.Close())
 	}
-	operators := api.NewAdmin(api.AdminOptions{Ready: d.Ready, Gatherer: registry, Logger: log})
+	operators := api.NewAdmin(api.AdminOptions{Ready: d.Ready, Status: d.Status, Gatherer: registry, Logger: log})
 	failed := make(chan error, 2)
 	stopPublic := serve(face.HTTPServer(), public, failed)
 	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
