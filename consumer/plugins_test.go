@@ -74,7 +74,7 @@ func TestPlugin_DisabledAndEnabledWithAndWithoutADaemon(t *testing.T) {
 	}
 	mustCommandPlugin(t, c, control.Enable, volume.ID)
 	mustCommandPlugin(t, c, control.Restart, volume.ID)
-	if got := stateWithout(t, c, volume.ID); got != string(host.Starting) {
+	if got := stateWithout(t, c, volume.ID); got != stopped {
 		t.Errorf("enabled without a daemon: %s", got)
 	}
 }
