@@ -116,10 +116,6 @@ func headersOf(fields map[string]json.RawMessage, e *store.Event) map[string]jso
 	return headers
 }
 
-func headersField(headers map[string]json.RawMessage, name string) json.RawMessage {
-	return headers[name]
-}
-
 // metaOf says about a message what needs no schema of its own: of a message without one fedora-messaging says the same.
 func metaOf(e *store.Event, names []string, now time.Time) map[string]any {
 	out := map[string]any{}
@@ -193,4 +189,9 @@ func humanized(ago time.Duration) string {
 		return "in " + text
 	}
 	return text + suffix
+}
+
+// FedoraMessage writes an archived event as fedora-messaging does: body, headers, id, priority, queue and topic.
+func FedoraMessage(e *store.Event) (json.RawMessage, error) {
+	return messageOf(e, true, nil, time.Time{}).MarshalJSON()
 }
