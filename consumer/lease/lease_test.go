@@ -250,11 +250,11 @@ func TestShare_FencedWorkIsPutDown(t *testing.T) {
 
 func TestKeeper_TimeCountsOnlyWhileItWatches(t *testing.T) {
 	w := newWorld(t)
+	b := w.join("b", nil) // looks before the owner beats
 	owner := w.join("owner", nil)
 	if err := owner.Hold(t.Context(), StreamLease("s")); err != nil {
 		t.Fatal(err)
 	}
-	b := w.join("b", nil)
 	w.pass(3)
 	w.table.away = true // ten minutes: nobody could beat, nobody could look
 	w.pass(600)
@@ -289,7 +289,7 @@ func TestKeeper_AStoppedWatcherDoesNotTakeEverything(t *testing.T) {
 	w.shares(1, 1)
 	b.stood = true
 	w.now = w.now.Add(time.Second)
-	for range 5 { // a goes on alone, shorter than the time to live
+	for range 2 { // a goes on alone, shorter than the time to live
 		w.now = w.now.Add(time.Second)
 		a.ask()
 		if err := a.round(t.Context()); err != nil {
@@ -298,8 +298,46 @@ func TestKeeper_AStoppedWatcherDoesNotTakeEverything(t *testing.T) {
 	}
 	w.now = w.now.Add(time.Hour) // in which a was stopped, too
 	b.stood = false
-	w.pass(1)
+	w.pass(3)
 	w.shares(1, 1)
+}
+
+func TestShare_WorkIsGivenAwayOnlyWhenItIsPutDown(t *testing.T) {
+	w := newWorld(t)
+	a := w.join("a", work(2, "s"))
+	w.pass(3)
+	w.shares(2)
+	b := w.join("b", work(2, "s"))
+	b.ask()
+	if err := b.Join(t.Context()); err != nil { // says what it has plugins for
+		t.Fatal(err)
+	}
+	b.stood = true // and does nothing; a sees it and makes room
+	owners := func() string { return w.table.owner("compute/p0/s") + w.table.owner("compute/p1/s") }
+	round := func() {
+		t.Helper()
+		w.now = w.now.Add(time.Second / 2)
+		if err := a.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round()
+	for range 5 { // as long as nobody asks, nobody has put anything down
+		round()
+	}
+	a.ask()
+	if len(a.lanes) != 1 {
+		t.Fatalf("%d lanes are to be kept", len(a.lanes))
+	}
+	round()
+	if owners() != "aa" {
+		t.Fatalf("given away while it is still being put down: %q", owners())
+	}
+	a.ask()
+	round()
+	if owners() != "a" {
+		t.Fatalf("owners %q, want one to be free", owners())
+	}
 }
 
 func TestKeeper_GivenBackStreamsAreLeftAloneForAWhile(t *testing.T) {
