@@ -171,7 +171,7 @@ func (w *Web) user(ctx context.Context, r Request) (Reply, error) {
 		}
 	}
 	// A server without an archive to ask has no events to list; the numbers are there all the same.
-	err := w.fetch(ctx, &recent, "/api/v1/events", url.Values{"user": {r.Param}, "limit": {"20"}})
+	err := w.fetch(ctx, &recent, "/api/v1/events", url.Values{"user": {r.Param}, "size": {"20"}})
 	if err != nil {
 		recent.Events = nil
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // svgStyle is the look of all pictures. It is one constant text, so that the policy can name its hash.
-const svgStyle = `svg{--card:#fff;--ink:#1a2233;--soft:#566074;--line:#e1e5ec;--c0:#2a5db0;--c1:#c05a00;--c2:#00806a;--c3:#a1458a;--c4:#806c00;--c5:#2b8cc4;--c6:#8b3a2b;--c7:#5b6478;` +
+const svgStyle = `svg{--card:#fff;--ink:#1a2233;--soft:#566074;--line:#e1e5ec;--c0:#2a5db0;--c1:#ad5000;--c2:#00735d;--c3:#a1458a;--c4:#806c00;--c5:#2b8cc4;--c6:#8b3a2b;--c7:#5b6478;` +
 	`--l0:#ebeef3;--l1:#b9cfee;--l2:#7ba5de;--l3:#3b73bd;--l4:#153f80;font:11px system-ui,"Segoe UI",Verdana,sans-serif}` +
 	`svg.dark{--card:#141a26;--ink:#e6eaf2;--soft:#a0aabd;--line:#2b3446;--c0:#6ea3ee;--c1:#f2a154;--c2:#3fc4a8;--c3:#e08fcb;--c4:#d8c24a;--c5:#8fd0f5;--c6:#ea9a86;--c7:#a0aabd;--l0:#1f2735;--l1:#23406b;--l2:#3a67a8;--l3:#6b9fe6;--l4:#b5d4fb}` +
 	`@media(prefers-color-scheme:dark){svg.auto{--card:#141a26;--ink:#e6eaf2;--soft:#a0aabd;--line:#2b3446;--c0:#6ea3ee;--c1:#f2a154;--c2:#3fc4a8;--c3:#e08fcb;--c4:#d8c24a;--c5:#8fd0f5;--c6:#ea9a86;--c7:#a0aabd;--l0:#1f2735;--l1:#23406b;--l2:#3a67a8;--l3:#6b9fe6;--l4:#b5d4fb}}` +
@@ -127,7 +127,7 @@ func roundTicks(most float64, about int) []float64 {
 	}
 	step = max(step, 1)
 	var out []float64
-	for v := 0.0; v < most+step; v += step {
+	for v := 0.0; v < most+step || len(out) < 2; v += step {
 		out = append(out, v)
 	}
 	return out

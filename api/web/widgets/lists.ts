@@ -51,9 +51,9 @@ export class Rows extends Widget<TopRows & Latest> {
     const metric = "metrics/" + encodeURIComponent(this.metric);
     if (this.of !== this.metric) {
       this.of = this.metric;
-      this.kind = "top";
-      void this.look(metric);
+      this.kind = "";
     }
+    if (!this.kind) return metric; // some count and some keep the latest value: that decides what to ask for
     if (this.kind === "latest") {
       const q = new URLSearchParams();
       for (const f of (this.getAttribute("filter") ?? "").split(",")) if (f.trim()) q.append("filter", f.trim());
@@ -62,15 +62,11 @@ export class Rows extends Widget<TopRows & Latest> {
     return metric + "/top" + this.query({ "group-by": "by" }, { limit: this.getAttribute("top") || "20" });
   }
 
-  /** Some metrics count and some keep the latest value: that decides what to ask for. */
-  private async look(metric: string): Promise<void> {
-    try {
-      const d = await (await fetch(this.base + "api/v1/" + metric, { credentials: "omit" })).json();
-      if (d.metrics?.[0]?.kind === "latest") {
-        this.kind = "latest";
-        this.attributeChangedCallback();
-      }
-    } catch { /* the question itself says what is wrong */ }
+  protected take(body: { metrics?: { kind: string }[] }): boolean {
+    if (!body.metrics) return super.take(body);
+    this.kind = body.metrics[0]?.kind ?? "counter";
+    this.attributeChangedCallback();
+    return false;
   }
 
   protected sum(): string { return this.data!.total === undefined ? "" : this.format.number(this.data!.total) + " in all"; }

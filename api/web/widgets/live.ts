@@ -3,6 +3,7 @@
 
 const POLL = 15_000;
 const SLOWEST = 60_000;
+const SOON = 3000; // after the connection broke: a server that only restarts is back by then
 const UNSEEN = 30_000; // a page that nobody looks at for so long lets go of its connection
 
 type Listener = () => void;
@@ -15,6 +16,7 @@ class Hub {
   private failures = 0;
   private timer = 0;
   private poll = 0;
+  private soon = 0;
   private away = 0;
 
   constructor(private readonly base: string) {
@@ -62,8 +64,12 @@ class Hub {
   /** Asks everybody to look from time to time while there is no connection. */
   private fallBack(on: boolean): void {
     clearInterval(this.poll);
+    clearTimeout(this.soon);
     this.poll = 0;
-    if (on) this.poll = setInterval(() => { if (!document.hidden) for (const m of this.listeners.keys()) this.tell(m); }, POLL) as unknown as number;
+    if (!on) return;
+    const all = () => { if (!document.hidden) for (const m of [...this.listeners.keys()]) this.tell(m); };
+    this.poll = setInterval(all, POLL) as unknown as number;
+    this.soon = setTimeout(all, SOON) as unknown as number;
   }
 
   private connect(): void {

@@ -5,7 +5,7 @@ export const style = `
 --ink:var(--statscache-ink,light-dark(#1a2233,#e6eaf2));--soft:var(--statscache-soft,light-dark(#566074,#a0aabd));
 --line:var(--statscache-line,light-dark(#e1e5ec,#2b3446));--card:var(--statscache-card,light-dark(#fff,#141a26));
 --accent:var(--statscache-accent,light-dark(#2a5db0,#7fb0f5));--warn:light-dark(#8a5300,#f0b45a);--bad:light-dark(#b3261e,#ff8f85);--good:light-dark(#14724a,#5fd39c);
---c0:light-dark(#2a5db0,#6ea3ee);--c1:light-dark(#c05a00,#f2a154);--c2:light-dark(#00806a,#3fc4a8);--c3:light-dark(#a1458a,#e08fcb);
+--c0:light-dark(#2a5db0,#6ea3ee);--c1:light-dark(#ad5000,#f2a154);--c2:light-dark(#00735d,#3fc4a8);--c3:light-dark(#a1458a,#e08fcb);
 --c4:light-dark(#806c00,#d8c24a);--c5:light-dark(#2b8cc4,#8fd0f5);--c6:light-dark(#8b3a2b,#ea9a86);--c7:light-dark(#5b6478,#a0aabd);
 --l0:light-dark(#ebeef3,#1f2735);--l1:light-dark(#b9cfee,#23406b);--l2:light-dark(#7ba5de,#3a67a8);--l3:light-dark(#3b73bd,#6b9fe6);--l4:light-dark(#153f80,#b5d4fb);
 font:14px/1.45 system-ui,"Segoe UI",Cantarell,sans-serif;color:var(--ink);background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 16px 8px;text-align:start}

@@ -123,6 +123,6 @@ export function roundTicks(max: number, about: number): number[] {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = Math.max(1, [1, 2, 5, 10].map((m) => m * power).find((m) => m >= raw) ?? raw);
   const out: number[] = [];
-  for (let v = 0; v < max + step; v += step) out.push(v);
+  for (let v = 0; v < max + step || out.length < 2; v += step) out.push(v);
   return out;
 }

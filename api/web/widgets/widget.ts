@@ -147,6 +147,12 @@ export abstract class Widget<T> extends HTMLElement {
     this.dispatchEvent(new CustomEvent("statscache-select", { bubbles: true, composed: true, detail: { metric: this.metric, ...detail } }));
   }
 
+  /** Keeps an answer; false where it leads to another question. */
+  protected take(body: unknown): boolean {
+    this.data = body as T;
+    return true;
+  }
+
   /** Says something to those who listen to the page. */
   protected tell(text: string): void { say(this.live, text); }
 
@@ -192,7 +198,7 @@ export abstract class Widget<T> extends HTMLElement {
         const body = await answer.json().catch(() => ({}));
         if (!answer.ok) throw new Refused(answer.status, body.detail || "The server answered " + answer.status + ".");
         this.etag = answer.headers.get("ETag") ?? "";
-        this.data = body as T;
+        if (!this.take(body)) return;
       }
       if (this.failures) this.tell("Numbers are coming again.");
       this.failures = 0;
