@@ -31,7 +31,7 @@ type lane struct {
 	room   chan struct{} // closed when the accumulator is emptied
 	err    error         // why there are no more commits
 	// Events given up by a plugin that has not answered anything yet are not committed as dead letters before it
-	// does, or has stood by for a while: where it is stopped instead, it was not they who were at fault.
+	// does, or has stood by for a while without failing again: where it is stopped instead, it was not they who were at fault.
 	doubtful int
 	doubt    time.Time // until when; zero for no doubt
 
@@ -246,6 +246,9 @@ func (l *lane) name(ctx context.Context, b *batch, dead []store.DeadLetter) {
 func (l *lane) blame(ctx context.Context, b *batch, cause error) (buried bool) {
 	l.mu.Lock()
 	poison := l.bisect.blame(b)
+	if l.doubtful > 0 {
+		l.prolongDoubt()
+	}
 	l.mu.Unlock()
 	if !poison {
 		return false
@@ -263,11 +266,7 @@ func (l *lane) blame(ctx context.Context, b *batch, cause error) (buried bool) {
 	doubted := !l.runner.isTrusted()
 	if doubted {
 		l.doubtful += len(dead)
-		if l.doubt.IsZero() {
-			bound := l.host.Limits.muteBound(l.def.limit(l.host.Limits))
-			l.doubt = time.Now().Add(bound)
-			time.AfterFunc(bound, func() { signal(l.changed) })
-		}
+		l.prolongDoubt()
 	}
 	l.mu.Unlock()
 	if !doubted {
@@ -275,6 +274,13 @@ func (l *lane) blame(ctx context.Context, b *batch, cause error) (buried bool) {
 	}
 	signal(l.changed)
 	return true
+}
+
+// prolongDoubt has the doubt last from now on. The caller holds mu.
+func (l *lane) prolongDoubt() {
+	bound := l.host.Limits.muteBound(l.def.limit(l.host.Limits))
+	l.doubt = time.Now().Add(bound)
+	time.AfterFunc(bound, func() { signal(l.changed) })
 }
 
 func (l *lane) suspicious() bool {

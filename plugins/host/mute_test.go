@@ -32,7 +32,7 @@ func TestRunner_NeverAnswers_IsQuarantinedAndBlamesNoEvent(t *testing.T) {
 			t.Parallel()
 			limits, reason := quick(), "repeated failures"
 			if word == "hang" {
-				limits.Deadline, limits.Mute, reason = 50*time.Millisecond, time.Second, "no batch was answered in 1s: no answer in time"
+				limits.Deadline, limits.Mute, reason = 200*time.Millisecond, 3*time.Second, "no batch was answered in 3s: no answer in time"
 			}
 			h, m := mute(t, word, 60, limits)
 			until(t, func() bool { return h.Plugins()[0].State == Quarantined })
