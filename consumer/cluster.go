@@ -165,6 +165,17 @@ func (d *Daemon) buryStreams(ctx context.Context) error {
 	if d.journal != nil {
 		own = d.journal.Stream()
 	}
+	over := map[string]bool{}
+	for _, s := range streams {
+		over[lease.StreamLease(s.ID)] = s.Retired
+	}
+	for _, l := range d.cluster.Leases() { // left by whoever died before it could remove it
+		if over[l.Name] && !l.Alive {
+			if err := d.cluster.Drop(ctx, l.Name); err != nil {
+				return err
+			}
+		}
+	}
 	for _, s := range streams {
 		name := lease.StreamLease(s.ID)
 		if s.ID == own || s.Retired || !d.cluster.Silent(name, returnWithin) {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/internal/cratetest"
+	"github.com/statscache/statscache/store"
+	"github.com/statscache/statscache/store/crate"
+	"github.com/statscache/statscache/store/storetest"
 )
 
 // takenOverWithin is how soon others must have what a dead process had.
@@ -27,7 +32,7 @@ type cluster struct {
 // newCluster makes a cluster whose consumers listen to publishers, by endpoint name.
 func newCluster(t testing.TB, ports map[string][]int) *cluster {
 	t.Helper()
-	c := &cluster{t: t, url: cratetest.Start(t), more: map[string]string{"endpoints": endpoints(ports)}}
+	c := &cluster{t: t, url: cratetest.Reuse(t), more: map[string]string{"endpoints": endpoints(ports)}}
 	// To make the tables takes CrateDB a while on a busy machine; no process is to be blamed for that.
 	if err := poll(3*time.Minute, func() error {
 		if r := c.site().run("verify"); r.code != 0 {
@@ -252,6 +257,128 @@ func TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsO
 	again.stop()
 	computers[1].stop()
 	web.stop()
+	c.site().verifyClean()
+}
+
+// TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce: several of the usual process on one
+// CrateDB. The stopped one finds its stream retired and its work taken, and goes on without either.
+func TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce(t *testing.T) {
+	b := newBus(t, 100_000, 64)
+	c := newCluster(t, map[string][]int{"bus": {b.port}})
+	one, two := c.start("run"), c.start("run")
+	b.waitSubscribers(2)
+	b.publishFor(200, 2*time.Second)
+	c.waitCounted(two, b.sent)
+	first, err := two.look()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := first.node(one.pid())
+	signal := func(x syscall.Signal) {
+		t.Helper()
+		if err := one.cmd.Process.Signal(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := time.Now()
+	b.publish(200, func() bool { return time.Since(begin) > 500*time.Millisecond })
+	signal(syscall.SIGSTOP) // in the middle of whatever it does
+	b.publishFor(200, time.Second)
+	two.waitFor(2*takenOverWithin, "the stopped one's stream is retired", func() error {
+		s, err := two.look()
+		if err != nil {
+			return err
+		}
+		for _, x := range s.Cluster.Streams {
+			if x.Retired {
+				return nil
+			}
+		}
+		return errors.New("no stream is retired")
+	})
+	signal(syscall.SIGCONT)
+	b.publishFor(200, 2*time.Second)
+	for _, d := range []*daemon{one, two} {
+		c.waitCounted(d, b.sent)
+		b.check(d)
+	}
+	two.waitFor(2*takenOverWithin, "both work again", func() error {
+		s, err := two.look()
+		if err != nil {
+			return err
+		}
+		if l := s.leases(); l[stopped] == 0 || l[s.node(two.pid())] == 0 {
+			return fmt.Errorf("leases: %v", l)
+		}
+		for _, p := range s.Plugins {
+			if p.State == "quarantined" {
+				return fmt.Errorf("plugin %s is quarantined", p.ID)
+			}
+		}
+		return nil
+	})
+	if r := one.run("status"); !strings.Contains(r.stdout, stopped) || !strings.Contains(r.stdout, "consume,compute,serve") || !strings.Contains(r.stdout, "volume x") {
+		t.Errorf("status: %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	one.stop()
+	two.waitFor(5*time.Second, "handed over", func() error {
+		s, err := two.look()
+		if err != nil {
+			return err
+		}
+		for _, l := range s.Cluster.Leases {
+			if l.Node == stopped || strings.HasPrefix(l.Name, "compute/") && l.Node == "" {
+				return fmt.Errorf("lease %s: %q", l.Name, l.Node)
+			}
+		}
+		return nil
+	})
+	b.publishFor(200, time.Second)
+	c.waitCounted(two, b.sent)
+	b.check(two)
+	two.stop()
+	c.site().verifyClean()
+	if r := c.site().run("status"); r.code != 1 || !strings.Contains(r.stdout, "red: consume: no process does it") {
+		t.Errorf("status without a process: %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+}
+
+// TestCluster_WhatAConsumerArchivesAfterItsEnd_IsAdopted: a consumer is thought dead while its statements are under way.
+func TestCluster_WhatAConsumerArchivesAfterItsEnd_IsAdopted(t *testing.T) {
+	c := newCluster(t, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	zombie, err := crate.Open(ctx, crate.Options{URL: c.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = zombie.Close() }() // it was read from and written to before
+	if _, err := zombie.Attach(ctx, "zombie"); err != nil {
+		t.Fatal(err)
+	}
+	all := storetest.Events("z", 0, 60)
+	if _, err := zombie.Archive(ctx, "zombie", []*block.Block{storetest.Block(1, all[:20])}); err != nil {
+		t.Fatal(err)
+	}
+	d := c.start("run") // the stream has no lease: it is nobody's
+	retired := func() error {
+		s, err := d.look()
+		if err != nil {
+			return err
+		}
+		for _, x := range s.Cluster.Streams {
+			if x.ID == "zombie" && x.Retired {
+				return nil
+			}
+		}
+		return errors.New("the stream is not retired")
+	}
+	d.waitFor(takenOverWithin, "retired", retired)
+	if _, err := zombie.Archive(ctx, "zombie", []*block.Block{storetest.Block(21, all[20:])}); !errors.Is(err, store.ErrFenced) {
+		t.Fatalf("it archives what is not its own any more: %v", err)
+	}
+	c.waitCounted(d, 60) // by now it has inserted them
+	d.stop()
 	c.site().verifyClean()
 }
 
