@@ -8,6 +8,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/store"
 )
 
@@ -42,9 +43,10 @@ type finding struct {
 	conds    []condition
 	contains [2][][]byte // pieces to have one of, and to have none of
 	frame    frameCache
-	streams  map[int64]string // ids by number
-	set, or  *bitset          // room for the segment at hand
-	looked   int              // events looked at so far
+	blocks   map[*blockSource]*block.Block // those with hits, so that they are read once
+	streams  map[int64]string              // ids by number
+	set, or  *bitset                       // room for the segment at hand
+	looked   int                           // events looked at so far
 	heap     places
 	hits     []hit
 }
@@ -80,6 +82,8 @@ type place struct {
 	seg *segmentIndex
 	blk *blockSource
 	in  *blockSet // candidates in blk; nil for all of them
+
+	sure bool // candidates meet every condition on names
 }
 
 type places []place
@@ -134,7 +138,7 @@ func (f *finding) page() (store.Page, error) {
 	}
 	for _, t := range f.v.tail {
 		if in, x := f.tailSet(t); x.some {
-			f.push(t.src.tmin, t.src.tmax, place{blk: &t.src, in: in})
+			f.push(t.src.tmin, t.src.tmax, place{blk: &t.src, in: in, sure: x.sure})
 		}
 	}
 	for _, b := range f.v.hot {
@@ -220,7 +224,7 @@ func (f *finding) expand(g *segmentIndex) error {
 		if b.n == 0 || b.tmax < f.from || b.tmin >= f.to {
 			continue
 		}
-		p := place{blk: b}
+		p := place{blk: b, sure: x.sure}
 		if !x.all {
 			if p.in = f.set.block(i); p.in == nil {
 				continue

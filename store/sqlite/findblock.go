@@ -15,7 +15,21 @@ func (f *finding) read(src *blockSource) (*block.Block, error) {
 	if src.hot != nil {
 		return src.hot, nil
 	}
+	if b := f.blocks[src]; b != nil {
+		return b, nil
+	}
 	return readBlock(f.c, src.id, false)
+}
+
+// mostKept bounds the blocks that a question keeps, of about 100 KB each.
+const mostKept = 128
+
+// keep remembers a block that will be read again for the page.
+func (f *finding) keep(src *blockSource, b *block.Block) {
+	if f.blocks == nil || len(f.blocks) >= mostKept {
+		f.blocks = map[*blockSource]*block.Block{}
+	}
+	f.blocks[src] = b
 }
 
 // frameCache holds the frame that was unpacked last.
@@ -64,7 +78,7 @@ func (f *finding) search(p place) error {
 		worst = f.key(f.hits[f.req.Limit].time)
 	}
 	added := false
-	err = f.each(p.blk, b, p.in, func(i int) error {
+	err = f.each(p.blk, b, p.in, p.sure, func(i int) error {
 		if full && f.key(b.Time[i]) < worst {
 			return nil
 		}
@@ -83,6 +97,7 @@ func (f *finding) search(p place) error {
 	if err != nil || !added {
 		return err
 	}
+	f.keep(p.blk, b)
 	slices.SortFunc(f.hits, func(a, b hit) int { return cmp.Compare(f.key(b.time), f.key(a.time)) })
 	if l := f.req.Limit; len(f.hits) > l {
 		// All of one moment are kept: which of them come first is not known before their ids are.
@@ -94,13 +109,16 @@ func (f *finding) search(p place) error {
 }
 
 // each calls do for the events of a block that meet every condition but those on text, and counts what it looked at.
-func (f *finding) each(src *blockSource, b *block.Block, in *blockSet, do func(i int) error) error {
+// sure: in has only what meets the conditions on names.
+func (f *finding) each(src *blockSource, b *block.Block, in *blockSet, sure bool, do func(i int) error) error {
 	if b.Len() != src.n {
 		return fmt.Errorf("%w: block %d has %d events for %d", block.ErrCorrupt, src.id, b.Len(), src.n)
 	}
-	tests := make([]nameTest, len(f.conds))
+	var tests []nameTest
 	for i := range f.conds {
-		tests[i] = f.conds[i].test(b)
+		if !sure {
+			tests = append(tests, f.conds[i].test(b))
+		}
 	}
 	for i, t := range b.Time {
 		if in != nil && !in.has(i) {

@@ -230,7 +230,7 @@ func (f *finding) countBlock(src *blockSource, in *blockSet, x chosen) (n int64,
 	if err != nil {
 		return 0, err
 	}
-	err = f.each(src, b, in, func(i int) error {
+	err = f.each(src, b, in, x.sure, func(i int) error {
 		ok, err := f.text(src, i)
 		if ok {
 			n++

@@ -274,7 +274,7 @@ func (f *finding) tailSet(t *tailIndex) (set *blockSet, x chosen) {
 		}
 		var or blockSet
 		for _, h := range k.hashes {
-			for _, i := range t.post[h] {
+			for _, i := range t.positions(h) {
 				or[i>>6] |= 1 << (i & 63)
 			}
 		}

@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +25,13 @@ type findCache struct {
 	segs map[int64]*segmentIndex
 	tail map[int64]*tailIndex
 	hot  map[hotKey]*blockSource
+	last map[*conn]lastView // what each reader saw last: between commits nothing has to be listed again
+}
+
+// lastView is a view and the connection's PRAGMA data_version of that moment.
+type lastView struct {
+	version int64
+	view    *view
 }
 
 // view is the archive at the moment of a read transaction.
@@ -51,8 +60,23 @@ type blockSource struct {
 // tailIndex is a block that no segment holds yet, with what its segment will say of it.
 type tailIndex struct {
 	src    blockSource
-	post   map[uint64][]uint16 // positions by nameHash
-	hashes []uint64            // of the ids
+	names  []uint64 // nameHash of all names, ascending
+	ends   []uint32 // where each name's positions end in at
+	at     []uint16
+	hashes []uint64 // of the ids
+}
+
+// positions gives where a name stands.
+func (t *tailIndex) positions(hash uint64) []uint16 {
+	i, ok := slices.BinarySearch(t.names, hash)
+	if !ok {
+		return nil
+	}
+	from := uint32(0)
+	if i > 0 {
+		from = t.ends[i-1]
+	}
+	return t.at[from:t.ends[i]]
 }
 
 // hotKey names a small block: positions of a stream are given once, ids of rows are not.
@@ -60,6 +84,15 @@ type hotKey struct{ stream, lane, first, upto int64 }
 
 // view lists what a transaction sees.
 func (x *findCache) view(c *conn) (*view, error) {
+	version, err := c.int("PRAGMA data_version") // begins the transaction's view
+	if err != nil {
+		return nil, err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if last, ok := x.last[c]; ok && last.version == version {
+		return last.view, nil
+	}
 	v := &view{horizon: math.MinInt64}
 	if err := c.each("SELECT v FROM setting WHERE k=?", func(s *sqlite.Stmt) error {
 		v.horizon = s.ColumnInt64(0)
@@ -67,8 +100,6 @@ func (x *findCache) view(c *conn) (*view, error) {
 	}, horizonKey); err != nil {
 		return nil, err
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if err := x.segments(c, v); err != nil {
 		return nil, err
 	}
@@ -78,6 +109,10 @@ func (x *findCache) view(c *conn) (*view, error) {
 	if err := x.small(c, v); err != nil {
 		return nil, fmt.Errorf("read the small blocks: %w", err)
 	}
+	if x.last == nil {
+		x.last = map[*conn]lastView{}
+	}
+	x.last[c] = lastView{version, v}
 	return v, nil
 }
 
@@ -185,26 +220,54 @@ func readTail(c *conn, src blockSource) (*tailIndex, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tailIndex{src: src, hashes: make([]uint64, b.Len()), post: map[uint64][]uint16{}}
+	t := &tailIndex{src: src, hashes: make([]uint64, b.Len())}
 	for i := range t.hashes {
 		t.hashes[i] = binary.LittleEndian.Uint64(raw[8*i:])
 	}
-	local := make([][]uint16, int(kinds)*len(b.Names)) // by kind and name: a map would be asked for every event
-	for i := range b.Len() {
-		if err := eachName(b, i, func(k kind, name uint32) error {
-			at := int(k)*len(b.Names) + int(name)
-			local[at] = append(local[at], uint16(i))
-			return nil
-		}); err != nil {
-			return nil, err
+	return t, t.index(b)
+}
+
+// index counts each name's positions, gives it that much room, and fills it: blocks are many and names more.
+func (t *tailIndex) index(b *block.Block) error {
+	room := make([]uint32, int(kinds)*len(b.Names)) // by kind and name
+	each := func(f func(at int, i uint16)) error {
+		for i := range b.Len() {
+			if err := eachName(b, i, func(k kind, name uint32) error {
+				f(int(k)*len(b.Names)+int(name), uint16(i))
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := each(func(at int, _ uint16) { room[at]++ }); err != nil {
+		return err
+	}
+	type named struct {
+		hash uint64
+		at   int
+	}
+	var list []named
+	for at, n := range room {
+		if n > 0 {
+			list = append(list, named{nameHash(kind(at/len(b.Names)), b.Names[at%len(b.Names)]), at})
 		}
 	}
-	for at, list := range local {
-		if list != nil {
-			t.post[nameHash(kind(at/len(b.Names)), b.Names[at%len(b.Names)])] = list
-		}
+	slices.SortFunc(list, func(a, b named) int { return cmp.Compare(a.hash, b.hash) })
+	total := uint32(0)
+	t.names, t.ends = make([]uint64, len(list)), make([]uint32, len(list))
+	for i, x := range list {
+		n := room[x.at]
+		room[x.at] = total // from here on: where its next position goes
+		total += n
+		t.names[i], t.ends[i] = x.hash, total
 	}
-	return t, nil
+	t.at = make([]uint16, total)
+	return each(func(at int, i uint16) {
+		t.at[room[at]] = i
+		room[at]++
+	})
 }
 
 // small reads the blocks that wait to be merged.
