@@ -51,4 +51,12 @@ async function draw() {
 }
 
 draw();
-new EventSource(server + "api/v1/stream?metrics=" + metric).addEventListener("version", draw);
+let source;
+function listen() {
+  source = new EventSource(server + "api/v1/stream?metrics=" + metric);
+  source.addEventListener("version", draw);
+}
+listen();
+// A page kept for the way back must not keep its connection.
+addEventListener("pagehide", () => source.close());
+addEventListener("pageshow", (e) => { if (e.persisted) listen(); });

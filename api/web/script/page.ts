@@ -107,6 +107,7 @@ if (board) {
     setTimeout(() => location.reload(), document.hidden ? 60_000 : 1000);
   });
   addEventListener("pagehide", () => source.close());
+  addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
 }
 
 /** A frame tells its host how high it is. */

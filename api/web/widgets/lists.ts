@@ -93,7 +93,8 @@ function brief(value: unknown): string {
   if (value === null || typeof value !== "object") return String(value);
   const v = value as Record<string, unknown>;
   if (typeof v.topic === "string") return v.topic;
-  const text = JSON.stringify(value);
+  const flat = Object.entries(v).filter(([, x]) => x !== null && typeof x !== "object");
+  const text = flat.length ? flat.map(([k, x]) => k + ": " + x).join(", ") : JSON.stringify(value);
   return text.length > 120 ? text.slice(0, 119) + "…" : text;
 }
 

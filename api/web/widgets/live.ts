@@ -26,6 +26,9 @@ class Hub {
       else this.connect();
     });
     addEventListener("online", () => this.again());
+    // A page that the browser keeps for the way back would keep one of its few connections to the server, too.
+    addEventListener("pagehide", () => this.close());
+    addEventListener("pageshow", () => this.connect());
   }
 
   listen(metric: string, listener: Listener): () => void {
