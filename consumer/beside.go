@@ -69,15 +69,14 @@ func Work(ctx context.Context, o Options, here func(context.Context, *Daemon) er
 	return err
 }
 
-// Import feeds files of JSON lines through the ordinary path, beside a running daemon or without one, with the same
+// Import feeds files, in any of the forms that consumer/source/file knows, through the ordinary path, beside a running daemon or without one, with the same
 // result. See Daemon.Import.
 func Import(ctx context.Context, o Options, files []string, io ImportOptions) (sum ImportSummary, err error) {
 	err = Work(ctx, o, func(ctx context.Context, d *Daemon) (err error) {
 		sum, err = d.Import(ctx, files, io)
 		return err
 	}, func(ctx context.Context, c *control.Client) (err error) {
-		next, _ := openFiles(files, io.Stdin) // after an error the last file may be being read still: the process closes it
-		sum, err = c.Import(ctx, next, io.control())
+		sum, err = importSideBySide(ctx, files, io, c.Import)
 		return err
 	})
 	return sum, err

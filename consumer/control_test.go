@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,7 +117,10 @@ func TestImport_BesideADaemonAsWithoutOne(t *testing.T) {
 					t.Errorf("progress ends at %d beside a daemon, at %d without one", beside.progress, here.progress)
 				}
 			}
-			if !reflect.DeepEqual(here.bad, beside.bad) {
+			// Files are read side by side: after one that can't be read it is chance how far the others were begun.
+			sortBad(here.bad)
+			sortBad(beside.bad)
+			if here.err == nil && !reflect.DeepEqual(here.bad, beside.bad) {
 				t.Errorf("refused lines beside a daemon:\n%v\nwithout one:\n%v", beside.bad, here.bad)
 			}
 			if p := d.Plugins(); here.err == nil && p[0].Lag != 0 {
@@ -346,4 +351,10 @@ func TestControl_LockedByACommandIsSaid(t *testing.T) {
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 		t.Errorf("%v", err)
 	}
+}
+
+func sortBad(list []control.BadLine) {
+	slices.SortFunc(list, func(a, b control.BadLine) int {
+		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 }

@@ -39,18 +39,10 @@ func (o ImportOptions) control() control.ImportOptions {
 	return out
 }
 
-// Import feeds files of JSON lines through the ordinary path. It returns once everything is archived and, but with
-// NoWait, counted.
+// Import feeds files through the ordinary path, some of them side by side. It returns once everything is archived and,
+// but with NoWait, counted.
 func (d *Daemon) Import(ctx context.Context, files []string, o ImportOptions) (ImportSummary, error) {
-	next, done := openFiles(files, o.Stdin)
-	sum, err := d.ImportFiles(ctx, next, o.control())
-	if ctx.Err() != nil {
-		return sum, err // the last file may be being read still: the process closes it
-	}
-	if closed := done(); err == nil {
-		err = closed // of a file that could not be read to its end, closing has nothing to add
-	}
-	return sum, err
+	return importSideBySide(ctx, files, o, d.ImportFiles)
 }
 
 // ImportFiles is Import for files that somebody else has opened. The numbers of the summary are those of this import,
@@ -109,21 +101,24 @@ func (i *importing) file(ctx context.Context, name string, from io.Reader) error
 	r := newLineReader(name, from, d.config.MaxMessageBytes)
 	defer r.stop()
 	bad := &badLines{file: name, tell: i.options.Bad, rejected: map[string]int{}}
+	r.bad = func(line int, reason, detail string) {
+		d.metrics.reject("import", reason)
+		bad.line(line, fedmsg.Reason(reason), detail)
+	}
 	r.tooLong = func(line, size int) {
 		d.metrics.reject("import", string(fedmsg.SizeReason))
 		bad.line(line, fedmsg.SizeReason, fmt.Sprintf("%d bytes are more than the limit of %d", size, d.config.MaxMessageBytes))
 	}
 	var err error
 	for err == nil {
-		var first int
-		var messages [][][]byte
-		if first, messages, err = r.next(ctx); err == nil {
+		var b lineBatch
+		if b, err = r.next(ctx); err == nil {
 			if err = d.waitRoom(ctx); err != nil {
 				break
 			}
-			err = d.ingest.submit(ctx, batch{source: "import", messages: messages, backfill: true, tally: i.tally, received: d.now().UnixMicro(),
-				bad: func(i int, reason fedmsg.Reason, detail string) { bad.line(first+i, reason, detail) }})
-			i.sum.Lines += len(messages)
+			err = d.ingest.submit(ctx, batch{source: "import", messages: b.messages, backfill: true, tally: i.tally, received: d.now().UnixMicro(),
+				bad: func(i int, reason fedmsg.Reason, detail string) { bad.line(b.lineOf(i), reason, detail) }})
+			i.sum.Lines += len(b.messages)
 			if i.options.Progress != nil {
 				i.options.Progress(i.sum.Lines)
 			}

@@ -3,7 +3,6 @@ package consumer
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +10,14 @@ import (
 	"sync"
 
 	"github.com/statscache/statscache/consumer/control"
+	"github.com/statscache/statscache/consumer/source/file"
 )
 
 // linesPerBatch is how many lines of a file travel together.
 const linesPerBatch = 256
 
-// lineReader cuts a file into batches of lines. A line longer than the limit is passed over and told of.
+// lineReader cuts a file into batches of messages: lines, or what stands in another form. A line longer than the limit is
+// passed over and told of.
 //
 // It reads in a goroutine of its own: a pipe may be silent for ever, and whoever waits for its lines must still be able
 // to go.
@@ -24,21 +25,32 @@ type lineReader struct {
 	name    string
 	max     int
 	tooLong func(line, size int)
+	bad     func(line int, reason, detail string) // of what is no message, in other forms than lines
 
 	batches chan lineBatch
 	quit    chan struct{}
 	begin   sync.Once
 
 	// For the reading goroutine.
-	in   *bufio.Reader
-	line int // number of the last line read
+	in    *bufio.Reader
+	line  int         // number of the last line read
+	other file.Reader // nil where the file holds lines
 }
 
-// lineBatch is some lines, the number of the first, and why there are no more.
+// lineBatch is some messages, the number of the first line, and why there are no more.
 type lineBatch struct {
 	first    int
+	lines    []int // of each message, nil where they are first, first+1, ...
 	messages [][][]byte
 	err      error
+}
+
+// lineOf is the number of the line in which a message begins.
+func (b *lineBatch) lineOf(i int) int {
+	if b.lines == nil {
+		return b.first + i
+	}
+	return b.lines[i]
 }
 
 func newLineReader(name string, in io.Reader, maxBytes int) *lineReader {
@@ -48,26 +60,37 @@ func newLineReader(name string, in io.Reader, maxBytes int) *lineReader {
 // stop ends the reading; a read that is under way ends by itself.
 func (r *lineReader) stop() { close(r.quit) }
 
-// next gives the following lines and the number of the first; empty lines are empty messages, so that numbers stay
-// right. io.EOF after the last.
-func (r *lineReader) next(ctx context.Context) (first int, messages [][][]byte, err error) {
+// next gives the following messages; empty lines are empty messages, so that numbers stay right. io.EOF after the last.
+func (r *lineReader) next(ctx context.Context) (lineBatch, error) {
 	r.begin.Do(func() { go r.read() })
 	select {
 	case b, ok := <-r.batches:
 		if !ok {
-			return r.line + 1, nil, io.EOF
+			return lineBatch{first: r.line + 1}, io.EOF
 		}
-		return b.first, b.messages, b.err
+		return b, b.err
 	case <-ctx.Done():
-		return 0, nil, ctx.Err()
+		return lineBatch{}, ctx.Err()
 	}
 }
 
 // read hands batches over until the file ends or nobody wants more.
 func (r *lineReader) read() {
 	defer close(r.batches)
+	form, err := file.Sniff(r.in)
+	if form != file.Lines {
+		r.other = file.New(form, r.in, r.max)
+	}
 	for {
-		b, err := r.batch()
+		var b lineBatch
+		switch {
+		case err != nil: // it is nothing that can be read
+			err = fmt.Errorf("%s can't be imported: %w", r.name, err)
+		case r.other != nil:
+			b, err = r.records()
+		default:
+			b, err = r.batch()
+		}
 		for _, part := range []lineBatch{b, {first: r.line + 1, err: err}} {
 			if len(part.messages) == 0 && (part.err == nil || errors.Is(part.err, io.EOF)) {
 				continue
@@ -85,7 +108,7 @@ func (r *lineReader) read() {
 }
 
 // openFiles gives one file after the other, each closed when the next one is opened; done closes the last.
-func openFiles(paths []string, stdin io.Reader) (next control.NextFile, done func() error) {
+func openFiles(take func() (path string, ok bool), stdin io.Reader) (next control.NextFile, done func() error) {
 	var open *textFile
 	done = func() error {
 		if open == nil {
@@ -96,14 +119,17 @@ func openFiles(paths []string, stdin io.Reader) (next control.NextFile, done fun
 		return f.close()
 	}
 	return func() (name string, r io.Reader, err error) {
-		if err := done(); err != nil || len(paths) == 0 {
-			return "", nil, cmp.Or(err, io.EOF)
+		if err := done(); err != nil {
+			return "", nil, err
 		}
-		open, err = openFile(paths[0], stdin)
+		path, ok := take()
+		if !ok {
+			return "", nil, io.EOF
+		}
+		open, err = openFile(path, stdin)
 		if err != nil {
 			return "", nil, err
 		}
-		paths = paths[1:]
 		return open.name, open, nil
 	}, done
 }
@@ -136,6 +162,31 @@ func (r *lineReader) batch() (lineBatch, error) {
 		from = to
 	}
 	return out, err
+}
+
+// records reads some messages of a file in another form.
+func (r *lineReader) records() (lineBatch, error) {
+	out := lineBatch{first: r.line + 1}
+	size := 0
+	for len(out.messages) < linesPerBatch && size < 1<<20 {
+		rec, err := r.other.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				err = fmt.Errorf("read %s: %w", r.name, err)
+			}
+			return out, err
+		}
+		r.line = rec.Line
+		if rec.Reason != "" {
+			if r.bad != nil {
+				r.bad(rec.Line, rec.Reason, rec.Detail)
+			}
+			continue
+		}
+		out.lines, out.messages = append(out.lines, rec.Line), append(out.messages, [][]byte{rec.Envelope})
+		size += len(rec.Envelope)
+	}
+	return out, nil
 }
 
 // readLine appends the next line. Of one that is too long it appends nothing: that is an empty line to the caller.

@@ -19,16 +19,16 @@ import (
 func readAll(t *testing.T, r *lineReader) (lines []string, numbers []int) {
 	t.Helper()
 	for {
-		first, messages, err := r.next(context.Background())
+		b, err := r.next(context.Background())
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, m := range messages {
+		for i, m := range b.messages {
 			if len(m[0]) > 0 {
-				lines, numbers = append(lines, string(m[0])), append(numbers, first+i)
+				lines, numbers = append(lines, string(m[0])), append(numbers, b.lineOf(i))
 			}
 		}
 	}
@@ -124,17 +124,17 @@ func TestLines_CutFilesGiveTheirWholeLinesFirst(t *testing.T) {
 	defer r.stop()
 	n := 0
 	for {
-		first, messages, err := r.next(context.Background())
+		b, err := r.next(context.Background())
 		if err != nil {
 			if want := fmt.Sprintf("after line %d: unexpected EOF", n); !strings.Contains(err.Error(), want) {
 				t.Fatalf("%v, want %q", err, want)
 			}
 			break
 		}
-		if first != n+1 {
-			t.Fatalf("batch begins at line %d, want %d", first, n+1)
+		if b.first != n+1 {
+			t.Fatalf("batch begins at line %d, want %d", b.first, n+1)
 		}
-		for _, m := range messages {
+		for _, m := range b.messages {
 			if !strings.HasPrefix(string(m[0]), fmt.Sprintf(`{"n":%d,`, n)) || m[0][len(m[0])-1] != '}' {
 				t.Fatalf("line %d is %q", n+1, m[0])
 			}
@@ -153,7 +153,7 @@ func TestLines_SilentPipeDoesNotHoldWhoGoes(t *testing.T) {
 	defer r.stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, _, err := r.next(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := r.next(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v", err)
 	}
 }

@@ -22,11 +22,14 @@ func newImport(g *globals) *cobra.Command {
 	noWait := false
 	cmd := &cobra.Command{
 		Use:   "import FILE...",
-		Short: "Bring in JSON lines of envelopes (- for stdin; .gz and .zst too)",
-		Long: `import brings in files of JSON lines, one envelope a line, through the ordinary path: what is known already is not
-counted twice. Files may be compressed by gzip or zstd. Beside a running daemon the daemon takes them in.
+		Short: "Bring in what people have: JSON lines, datagrepper's and datanommer's forms (- for stdin; .gz and .zst too)",
+		Long: `import brings history in through the ordinary path: what is known already is not counted twice. Beside a running daemon
+the daemon takes it in. What a file holds is told by its content: JSON lines of envelopes or of fedora-messaging's
+messages, answers of datagrepper, what datanommer-dump writes, or datanommer's table of messages as CSV, as PostgreSQL's
+COPY writes it, or in a dump by pg_dump (docs/import.md has the commands). Files may be compressed by gzip or zstd;
+several are read side by side.
 
-Lines that are no envelopes are passed over, named and counted; exit status 1 says that there were some.`,
+What is no message is passed over, named with file and line, and counted; exit status 1 says that there was some.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{errors.New("import needs a file to read, or - for stdin (see `statscache import --help`)")}
