@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/statscache/statscache/consumer/fedmsg"
 )
@@ -171,4 +174,38 @@ func askArchive(t *testing.T, s *site, g golden, someID string, categories, topi
 	if p := ask("/api/v1/topics?limit=1000"); p.Count != 0 { // it has no such field: this is about the status
 		t.Errorf("topics: %+v", p)
 	}
+}
+
+// TestEvents_BackfilledFromASecondInstance fetches a golden stream from another statscache by its /datagrepper: both
+// have the same numbers then, and what was fetched is byte for byte the message where it has one form only.
+func TestEvents_BackfilledFromASecondInstance(t *testing.T) {
+	t.Parallel()
+	g := goldens(t)[0]
+	events := stampedEvents(t, g)
+	first, last := events[0].at, events[0].at
+	for _, e := range events {
+		first, last = min(first, e.at), max(last, e.at)
+	}
+	from, to := newSite(t, nil), newSite(t, nil)
+	from.mustRun("import", g.file)
+	d := from.start()
+	start := time.Now()
+	r := to.mustRun("backfill", "--url", "http://"+from.api+"/datagrepper/raw", "--from", fmt.Sprint(first), "--to", fmt.Sprint(last+2))
+	t.Logf("%d events in %s: %s", g.events, time.Since(start).Round(time.Millisecond), tail(r.stdout+r.stderr))
+	for _, args := range [][]string{{"stats", "--topic"}, {"latest", "--overall"}, {"latest", "--timestamp"}} {
+		if got, want := to.mustRun(args...).stdout, from.mustRun(args...).stdout; got != want {
+			t.Errorf("%v differs: %s", args, firstDifference(got, want))
+		}
+	}
+	if r := from.run("count", "volume-by-user", "--by", "user", "--json", "--limit", "1000"); r.code == 0 {
+		var want, got countAnswer
+		again := to.mustRun("count", "volume-by-user", "--by", "user", "--json", "--limit", "1000")
+		if err := errors.Join(json.Unmarshal([]byte(r.stdout), &want), json.Unmarshal([]byte(again.stdout), &got)); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got.Rows, want.Rows) || len(want.Rows) == 0 {
+			t.Errorf("counts by user differ: %d and %d rows", len(got.Rows), len(want.Rows))
+		}
+	}
+	d.stop()
 }
