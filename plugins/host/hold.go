@@ -65,6 +65,10 @@ func (h *Host) Renew(ctx context.Context, id string, do func(context.Context) er
 	}
 	c := &change{do: do, done: make(chan error, 1)}
 	r.mu.Lock()
+	if r.over {
+		r.mu.Unlock()
+		return fmt.Errorf("plugin %s: %w", id, errStopped)
+	}
 	r.changes = append(r.changes, c)
 	r.mu.Unlock()
 	r.ask(errAsked)

@@ -22,7 +22,7 @@ var (
 // keep gives the plugin one life after the other until ctx ends or its program is removed. A life that ended by itself,
 // in quarantine or because the plugin is disabled, is followed by the next one when somebody asks for it.
 func (r *Runner) keep(ctx context.Context) {
-	defer func() { r.endRequeue(errStopped) }()
+	defer r.finish()
 	for ctx.Err() == nil {
 		life, end := context.WithCancelCause(ctx)
 		r.mu.Lock()
@@ -50,6 +50,20 @@ func (r *Runner) keep(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// finish refuses what was asked for and will not be done any more, and all that comes later.
+func (r *Runner) finish() {
+	r.mu.Lock()
+	r.over = true
+	changes := r.changes
+	r.changes = nil
+	r.mu.Unlock()
+	for _, c := range changes {
+		c.done <- errStopped
+	}
+	r.endRequeue(errStopped)
+	r.host.progress.notify()
 }
 
 // ask ends the current life, after its last commit, and has the next one begin. It gives the number of the current one.
@@ -169,11 +183,14 @@ func (r *Runner) await(ctx context.Context, life int, ok func(State) bool) error
 	for {
 		next := r.host.progress.next()
 		r.mu.Lock()
-		there := r.lives > life && ok(r.shown.State)
+		there, over := r.lives > life && ok(r.shown.State), r.over
 		id := r.shown.ID
 		r.mu.Unlock()
-		if there {
+		switch {
+		case there:
 			return nil
+		case over:
+			return fmt.Errorf("plugin %s: %w", id, errStopped)
 		}
 		select {
 		case <-next:

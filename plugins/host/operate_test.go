@@ -97,6 +97,36 @@ func TestHost_Enable_DoesNotOverruleTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestHost_WhatIsAskedOfARemovedPlugin_IsRefused(t *testing.T) {
+	db, _ := archived(t, sample(rand.New(rand.NewPCG(5, 9)), 1, 30))
+	h, _ := runHost(t, Options{Programs: []Program{program(t, "volume")}, Store: db, Feed: archiveFeed{db}, Limits: quick()})
+	until(t, func() bool { return statusOf(h, "volume").State == Running })
+	r, err := h.find("volume")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.remove() // as by watch, while a command has found it already
+	until(t, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.over
+	})
+	nothing := func(context.Context) error { t.Error("it was done"); return nil }
+	for _, x := range []struct {
+		what string
+		do   func() error
+	}{
+		{"renew", func() error { return h.Renew(soon(t), "volume", nothing) }},
+		{"requeue", func() error { _, err := h.Requeue(soon(t), "volume", nil); return err }},
+		{"restart", func() error { return h.Restart(soon(t), "volume") }},
+		{"disable", func() error { return h.Disable(soon(t), "volume") }}, // the last one: it refuses the others
+	} {
+		if err := x.do(); !errors.Is(err, errStopped) {
+			t.Errorf("%s: %v", x.what, err)
+		}
+	}
+}
+
 // script writes an executable that becomes the test binary as a plugin, after some lines of shell.
 func script(t *testing.T, dir, plugin, first string) Program {
 	t.Helper()

@@ -55,7 +55,7 @@ type requeue struct {
 
 // Requeue gives the dead letters of a plugin's numbers as they are being made now to it again, each once, and has the
 // plugin go on afterwards; it lifts a quarantine. Events that fail again are dead letters with the new error. progress,
-// where given, is called from one goroutine and must not block. What was taken before an error, or the end of ctx, stays
+// where given, is called by one goroutine at a time and must not block. What was taken before an error, or the end of ctx, stays
 // taken.
 func (h *Host) Requeue(ctx context.Context, id string, progress func(done, total int)) (Requeued, error) {
 	r, err := h.findKnown(ctx, id)
@@ -103,6 +103,9 @@ func (h *Host) findKnown(ctx context.Context, id string) (*Runner, error) {
 func (r *Runner) askRequeue(q *requeue) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.over {
+		return errStopped
+	}
 	if r.requeue != nil {
 		return errors.New("its dead letters are being given to it already")
 	}
@@ -195,6 +198,9 @@ func (r *Runner) requeueAll(life context.Context, q *requeue) {
 			r.endRequeue(fmt.Errorf("given up after repeated failures: %w", err))
 			return
 		}
+		if f.blamed != nil {
+			pause.reset() // every restart over a batch narrows it down, and what the bus sends is not counted meanwhile
+		}
 		r.restart(err)
 		pause.wait(ctx)
 	}
@@ -233,6 +239,9 @@ func (r *Runner) requeueLife(ctx context.Context, q *requeue) (answered, buried 
 	var f *fault
 	if errors.As(err, &f) && f.broken {
 		f.err = session.explain(f.err)
+	}
+	if ctx.Err() != nil {
+		f = nil // it was made to end: the next process is asked again
 	}
 	blamed := q.putBack(f)
 	switch {

@@ -128,6 +128,22 @@ func TestRequeue_WhatFailsAgain_IsDeadWithTheNewError(t *testing.T) {
 	}
 }
 
+func TestRequeue_SearchingForTheEventsThatFail_DoesNotBackOff(t *testing.T) {
+	words := map[uint64]string{}
+	for seq := uint64(1); seq <= 64; seq += 4 {
+		words[seq] = "exit"
+	}
+	_, db, _, mend, o := poisoned(t, 64, words)
+	left := len(buried(t, db, "moody"))
+	mend("exit")
+	o.Limits.BackoffMin, o.Limits.BackoffMax = 5*time.Millisecond, time.Hour // twenty doublings are an hour
+	h, _ := runHost(t, o)
+	got, err := h.Requeue(soon(t), "moody", nil)
+	if err != nil && !strings.Contains(err.Error(), "given up") || got.Dead < min(left, maxPoison) || got.Dead+got.Left != left {
+		t.Fatalf("%+v, %v; %d were dead", got, err, left)
+	}
+}
+
 // slices30 is a store that reads single events with the 30 positions from theirs on, so that a requeue takes many batches.
 type slices30 struct{ *sqlite.DB }
 

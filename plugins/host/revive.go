@@ -292,10 +292,12 @@ func (q *requeue) blame(ctx context.Context, r *Runner, f *fault, l *letters) (b
 		seq := f.blamed.seq(0)
 		c, err := q.checkpoint(ctx, r, l.stream)
 		if err != nil {
+			q.again(l)
 			return false, err
 		}
 		i := slices.IndexFunc(l.list, func(d store.DeadLetter) bool { return d.Seq == seq })
 		if err := q.revive(ctx, r, c, &store.Revival{Taken: l.list[i : i+1]}, map[uint64]string{seq: f.err.Error()}); err != nil {
+			q.again(l)
 			return false, err
 		}
 		if rest := slices.Delete(slices.Clone(l.list), i, i+1); len(rest) > 0 {

@@ -45,6 +45,7 @@ type Runner struct {
 	endLife   context.CancelCauseFunc // of the current life
 	lives     int
 	removed   bool
+	over      bool             // there will be no other life: nobody is left to do what is asked for
 	lanes     map[string]*lane // by stream
 	shown     Status
 	prepared  bool // registered: building and positions are known
