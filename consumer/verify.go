@@ -365,36 +365,34 @@ func (v *verifier) only(ctx context.Context, list map[letter]bool, frames bool) 
 	}
 }
 
-// deadLetters gives the events that a generation could not take: they are in no number of it.
+// lettersAtOnce is how many dead letters are asked for first.
+const lettersAtOnce = 1024
+
+// deadLetters gives the events that a generation could not take: they are in no number of it. All of them come from one
+// read: between two, others may come in and push out some that were there.
 func deadLetters(ctx context.Context, s store.Reader, plugin string, generation uint32) (map[letter]bool, error) {
+	read := func(limit int) (list []store.StreamDeadLetter, err error) {
+		list, _, err = s.DeadLetters(ctx, plugin, limit)
+		return list, err
+	}
 	if q, ok := s.(store.Requeuer); ok {
-		_, total, err := q.Buried(ctx, plugin, generation, store.Place{}, 0)
-		out := map[letter]bool{}
-		if err == nil && total > 0 {
-			var list []store.StreamDeadLetter
-			list, _, err = q.Buried(ctx, plugin, generation, store.Place{}, total+1) // those that are there at this moment
-			for _, d := range list {
-				out[letter{d.Stream, d.Seq}] = true
-			}
+		read = func(limit int) (list []store.StreamDeadLetter, err error) {
+			list, _, err = q.Buried(ctx, plugin, generation, store.Place{}, limit)
+			return list, err
 		}
+	}
+	for limit := lettersAtOnce; ; limit *= 4 {
+		list, err := read(limit)
 		if err != nil {
 			return nil, fmt.Errorf("dead letters of %s: %w", plugin, err)
 		}
+		if len(list) == limit {
+			continue // there may be more
+		}
+		out := map[letter]bool{}
+		for _, d := range list {
+			out[letter{d.Stream, d.Seq}] = true
+		}
 		return out, nil
 	}
-	_, total, err := s.DeadLetters(ctx, plugin, 0)
-	if err == nil && total > 0 {
-		var list []store.StreamDeadLetter
-		if list, _, err = s.DeadLetters(ctx, plugin, total); err == nil {
-			out := map[letter]bool{}
-			for _, d := range list {
-				out[letter{d.Stream, d.Seq}] = true
-			}
-			return out, nil
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("dead letters of %s: %w", plugin, err)
-	}
-	return nil, nil
 }
