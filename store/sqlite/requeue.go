@@ -67,7 +67,7 @@ func (w *commitment) revive(c *conn, taken []store.DeadLetter) error {
 	}
 	switch gone {
 	case 0:
-		return nil // an earlier call got through although it seemed to fail
+		return w.p.d.loadVersions(c) // an earlier call got through although it seemed to fail: those that it raised
 	case len(taken):
 		return w.apply(c)
 	}
