@@ -7,8 +7,8 @@
 set -u
 each=${1:-1m}
 others=${2:-$each}
-# Envelope, configuration evaluator, ZMTP guard, inbox reader, plugin results, query parameters.
-first="FuzzScan FuzzEval FuzzConn FuzzOpen FuzzResult FuzzQuery FuzzExplainQuery FuzzCounts"
+# Envelope, configuration evaluator, ZMTP guard, inbox reader, plugin results, query parameters, datagrepper's arguments.
+first="FuzzScan FuzzEval FuzzConn FuzzOpen FuzzResult FuzzQuery FuzzExplainQuery FuzzCounts FuzzDatagrepper_Arguments"
 go=${GO:-go}
 status=0
 said=$(mktemp)
