@@ -45,7 +45,8 @@ type Sum struct {
 	N      int64
 }
 
-// Summer adds counts up.
+// Summer adds counts up. All intervals of a metric count the same events: an engine may take what one bucket of a long
+// interval holds for what the buckets of a shorter one within it hold, where none of them is behind its horizon.
 type Summer interface {
 	// Sums answers a question by time, then values in code-point order; with Top by number. A step or group without a
 	// count is left out. Buckets behind the horizon are not there. ErrUnknown: no such metric, interval or

@@ -46,7 +46,8 @@ type table struct {
 	seconds        int64
 	counts, series string
 	dims           int
-	byKey, part    string // as in counts and dictionary, "" where the metric has none
+	byKey, part    string  // as in counts and dictionary, "" where the metric has none
+	longer         []table // of longer intervals, ascending, each a multiple of the one before; up to days
 }
 
 // servingTable finds the tables of what is shown, as of the read transaction.
@@ -74,7 +75,9 @@ func tableOf(c *conn, no int64, key metricKey, interval time.Duration) (t table,
 	}
 	m := newMetric(no, def)
 	x := m.intervals[interval]
-	return table{key.id, x.seconds, x.table, m.series.table, len(def.Dimensions), x.byKey, m.series.part}, nil
+	t = table{metric: key.id, seconds: x.seconds, counts: x.table, series: m.series.table, dims: len(def.Dimensions), byKey: x.byKey, part: m.series.part}
+	t.longer = longerTables(m, t)
+	return t, nil
 }
 
 func readDefinition(c *conn, key metricKey) (def store.Metric, err error) {

@@ -94,6 +94,7 @@ type summer struct {
 	t      table
 	q      store.SumQuery
 	lo, hi int64
+	rungs  []rung
 	plain  bool // a group is a series: its key is looked up once it is known to be in the answer
 
 	groups  map[string]int32 // by the joined values
@@ -126,10 +127,10 @@ func (s *summer) read() error {
 		return err
 	}
 	if chosen {
-		touches := len(series) * 8 // a seek and a few neighbours
-		if s.t.byKey == "" {
-			touches = len(series) * int(min(store.Cell(s.hi-1).Bucket()-store.Cell(s.lo).Bucket()+1, 1<<30))
+		if err := s.findRungs(); err != nil {
+			return err
 		}
+		touches := len(series) * s.touches()
 		n, err := s.c.int("SELECT count(*) FROM (SELECT 1 FROM "+s.t.counts+" WHERE k>=? AND k<? LIMIT ?)", s.lo, s.hi, touches)
 		if err != nil {
 			return err
@@ -142,33 +143,6 @@ func (s *summer) read() error {
 		cell := store.Cell(r.ColumnInt64(0))
 		return s.add(cell.Bucket(), cell.Series(), r.ColumnInt64(1))
 	}, s.lo, s.hi)
-}
-
-// seek reads the counts of some series.
-func (s *summer) seek(series []uint32) error {
-	first, last := store.Cell(s.lo).Bucket(), store.Cell(s.hi-1).Bucket()
-	for _, id := range series {
-		if s.t.byKey != "" {
-			base := int64(id)<<dayBits + dayZero
-			if err := s.c.each("SELECT k, n FROM "+s.t.byKey+" WHERE k>=? AND k<=?", func(r *sqlite.Stmt) error {
-				return s.add(r.ColumnInt64(0)-base, id, r.ColumnInt64(1))
-			}, base+first, base+last); err != nil {
-				return err
-			}
-			continue
-		}
-		for bucket := first; bucket <= last; bucket++ {
-			if err := s.scan(1); err != nil {
-				return err
-			}
-			if err := s.c.each("SELECT n FROM "+s.t.counts+" WHERE k=?", func(r *sqlite.Stmt) error {
-				return s.add(bucket, id, r.ColumnInt64(0))
-			}, int64(store.MakeCell(bucket, id))); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // add takes one count.
