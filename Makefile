@@ -18,7 +18,7 @@ VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/statscache/venv
 WITHPYTHON := if [ -z "$$STATSCACHE_TEST_PYTHON" ] && [ -e '$(VENV)/requirements.txt' ]; then export STATSCACHE_TEST_PYTHON='$(VENV)/bin/python'; fi;
 
 .DEFAULT_GOAL := help
-.PHONY: help build generate python check test e2e soak bench clean
+.PHONY: help build generate python browser pictures check test e2e soak bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -32,6 +32,12 @@ generate: ## make the generated files anew
 python: ## the real Python fedmsg and pyzmq for the tests, in your cache folder
 	@tools/python.sh
 
+browser: # the tests open pages in Debian's chromium; without it they are skipped and say so
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq chromium; } || echo 'no chromium: the browser tests are skipped (apt-get install chromium)' >&2
+
+pictures: ## the README's screenshots anew, of the demo that runs on 127.0.0.1:8840
+	$(GO) run ./tools/screenshot -out docs -height 1100 start=http://127.0.0.1:8840/web/getting-started 'metric=http://127.0.0.1:8840/web/dashboard/volume-by-category?as=line&from=now-15m&step=15s&group-by=category'
+
 check: ## format, vet, staticcheck, forbidden sockets, generated files
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.*')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w on them):" >&2; echo "$$unformatted" >&2; exit 1; fi
@@ -40,7 +46,7 @@ check: ## format, vet, staticcheck, forbidden sockets, generated files
 	$(GO) run ./tools/zmqsockets
 	$(GO) run ./tools/generated
 
-test: python check ## everything that must hold, in a few minutes; says what it skipped
+test: python browser check ## everything that must hold, in a few minutes; says what it skipped
 	@$(WITHPYTHON) $(GO) run ./tools/testrun -require '$(NEED)' -- -race -timeout 15m ./...
 
 e2e: python ## the long end-to-end suites: crashes, chaos, large random comparisons, a minute of fuzzing each; up to 30 minutes

@@ -19,6 +19,7 @@ import (
 
 func main() {
 	width := flag.Int64("width", 1280, "of the window, in pixels")
+	height := flag.Int64("height", 0, "of the picture, in pixels; 0 for the whole page")
 	dark := flag.Bool("dark", false, "as a visitor who prefers dark sees it")
 	wait := flag.Duration("wait", 3*time.Second, "how long the page may take to fill itself")
 	out := flag.String("out", ".", "folder of the pictures")
@@ -29,13 +30,13 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *width, *dark, *wait, *out, flag.Args()); err != nil {
+	if err := run(ctx, *width, *height, *dark, *wait, *out, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "screenshot:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, width int64, dark bool, wait time.Duration, out string, pages []string) error {
+func run(ctx context.Context, width, height int64, dark bool, wait time.Duration, out string, pages []string) error {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		return fmt.Errorf("chromium is needed (apt-get install chromium): %w", err)
@@ -65,7 +66,7 @@ func run(ctx context.Context, width int64, dark bool, wait time.Duration, out st
 			return fmt.Errorf("%q is not NAME=URL", p)
 		}
 		err := chromedp.Do(ctx,
-			chromedp.EmulateViewport(width, 900),
+			chromedp.EmulateViewport(width, max(height, 900)),
 			chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 				_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 					Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
@@ -77,7 +78,11 @@ func run(ctx context.Context, width int64, dark bool, wait time.Duration, out st
 		if err != nil {
 			return fmt.Errorf("open %s: %w", url, err)
 		}
-		picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+		take := chromedp.FullScreenshot(100)
+		if height > 0 {
+			take = chromedp.CaptureScreenshot()
+		}
+		picture, err := chromedp.Run(ctx, take)
 		if err != nil {
 			return fmt.Errorf("photograph %s: %w", url, err)
 		}

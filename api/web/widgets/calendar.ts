@@ -50,9 +50,9 @@ export class Calendar extends Pointed<Days> {
     const weekday = (date: string) => (new Date(utc(date) * 1000).getUTCDay() - first + 7) % 7;
     const shift = weekday(d.days[0].date);
     const weeks = Math.ceil((d.days.length + shift) / 7);
-    const pitch = Math.min(18, Math.max(12, Math.floor((width - LEFT) / weeks)));
-    this.size = pitch - GAP;
-    const svg = s("svg", { width: LEFT + weeks * pitch, height: TOP + 7 * pitch, "aria-hidden": "true" });
+    const pitch = Math.min(18, Math.max(12, (width - LEFT) / weeks));
+    this.size = Math.floor(pitch) - GAP;
+    const svg = s("svg", { width: Math.floor(LEFT + weeks * pitch), height: Math.ceil(TOP + 7 * pitch), "aria-hidden": "true" });
     for (const i of [1, 3, 5]) {
       const sample = d.days.find((x) => weekday(x.date) === i);
       if (sample) svg.append(s("text", { x: LEFT - 6, y: TOP + i * pitch + this.size - 1, "text-anchor": "end" }, this.name(sample.date, { weekday: "short" })));
@@ -60,8 +60,8 @@ export class Calendar extends Pointed<Days> {
     let month = "";
     let free = 0;
     this.cells = d.days.map((day, i) => {
-      const x = LEFT + Math.floor((i + shift) / 7) * pitch;
-      const y = TOP + ((i + shift) % 7) * pitch;
+      const x = Math.round(LEFT + Math.floor((i + shift) / 7) * pitch);
+      const y = Math.round(TOP + ((i + shift) % 7) * pitch);
       if (day.date.slice(0, 7) !== month) {
         if (x >= free && (i === 0 ? Number(day.date.slice(8)) < 20 : true)) {
           svg.append(s("text", { x, y: 10 }, this.name(day.date, { month: "short", year: month.slice(0, 4) !== day.date.slice(0, 4) && weeks > 60 ? "numeric" : undefined })));
