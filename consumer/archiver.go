@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,29 @@ type journalReader interface {
 // archiveWriter is what the archiver needs of a store.
 type archiveWriter interface {
 	Archive(ctx context.Context, stream string, blocks []*block.Block) ([]store.Archived, error)
+}
+
+// heldArchive is an archive that takes nothing while it is held.
+type heldArchive struct {
+	archiveWriter
+	mu  sync.RWMutex
+	why error
+}
+
+func (h *heldArchive) Archive(ctx context.Context, stream string, blocks []*block.Block) ([]store.Archived, error) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.why != nil {
+		return nil, h.why
+	}
+	return h.archiveWriter.Archive(ctx, stream, blocks)
+}
+
+// hold refuses what comes from now on, with a reason; nil lets it go on. A call under way ends first.
+func (h *heldArchive) hold(why error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.why = why
 }
 
 // archiver moves events from the inbox to the archive and tells the feed. It trims the inbox at archived_to and

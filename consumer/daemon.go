@@ -69,6 +69,7 @@ type Daemon struct {
 	metrics  *metrics
 	ingest   *ingest // nil without the role consume
 	archiver *archiver
+	inward   heldArchive // what the archiver writes to
 	feed     *feed
 	host     *host.Host
 	changes  *changes
@@ -81,6 +82,9 @@ type Daemon struct {
 	backfilling sync.Mutex // held while history is fetched
 
 	operating sync.Mutex // one plugin command at a time
+
+	migrating sync.Mutex
+	moved     atomic.Bool // the store's contents have gone to another one, or are going: nothing is written to it
 
 	current   atomic.Pointer[config.Config] // what Reload has put in force
 	reloading sync.Mutex
@@ -139,6 +143,9 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 		return err
 	}
 	d.onStop("store", d.store.Close)
+	if err := takeUp(ctx, d.store, c); err != nil {
+		return err
+	}
 	if err := d.join(ctx, o); err != nil {
 		return err
 	}
@@ -306,7 +313,8 @@ func (d *Daemon) openJournal(ctx context.Context, o Options) error {
 		return err
 	}
 	d.feed = d.newFeed(stream, archivedTo)
-	d.archiver = &archiver{journal: d.journal, archive: d.store, stream: stream, feed: d.feed, metrics: d.metrics, log: d.log}
+	d.inward.archiveWriter = d.store
+	d.archiver = &archiver{journal: d.journal, archive: &d.inward, stream: stream, feed: d.feed, metrics: d.metrics, log: d.log}
 	if d.cluster != nil {
 		d.archiver.renew = d.renewStream
 	}

@@ -111,6 +111,9 @@ func after(done <-chan struct{}, run func(context.Context) error) func(context.C
 
 // upkeep removes what is past its retention. Horizons are recorded by the store before anything is removed.
 func (d *Daemon) upkeep(ctx context.Context) error {
+	if d.moved.Load() {
+		return nil // what is copied must not change
+	}
 	metrics, err := d.store.Metrics(ctx)
 	if err != nil {
 		return fmt.Errorf("list metrics: %w", err)

@@ -50,7 +50,7 @@ func newRoot() *cobra.Command {
 	g.levelFlag = f.Lookup("log-level")
 	f.StringVar(&g.logFormat, "log-format", "text", "text or json")
 	f.BoolVar(&g.json, "json", false, "answer in JSON where a script may read it")
-	root.AddCommand(newBackfill(g), newBackup(g), newRestore(g), newArchive(g))
+	root.AddCommand(newBackfill(g), newBackup(g), newRestore(g), newArchive(g), newMigrate(g))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	})

@@ -62,6 +62,15 @@ func maskQuery(tail string) string {
 	return head + "?" + strings.Join(params, "&")
 }
 
+// ParseStore reads a store's URL that is not the configuration's; a bare sqlite: names no file.
+func ParseStore(raw string) (StoreURL, error) {
+	u, err := parseStoreURL(raw, "")
+	if err == nil && u.Kind == "sqlite" && u.Path == "" {
+		err = fmt.Errorf("%q names no file: want sqlite:///absolute/path", clip(raw))
+	}
+	return u, err
+}
+
 // parseStoreURL reads statscache.store.url.
 func parseStoreURL(raw, defaultPath string) (StoreURL, error) {
 	u := StoreURL{URL: raw}

@@ -65,6 +65,9 @@ func Serve(path string, d Daemon, log *slog.Logger) (*Server, error) {
 		mux.HandleFunc("POST /backup", s.backup(k))
 		mux.HandleFunc("POST /compact", s.compact(k))
 	}
+	if m, ok := d.(Migrator); ok {
+		mux.HandleFunc("POST /migrate", s.migrate(m))
+	}
 	if b, ok := d.(Backfiller); ok {
 		mux.HandleFunc("POST /backfill", s.backfill(b))
 	}

@@ -14,7 +14,7 @@ import (
 
 // repairStream is the slot of what repairs add. Its checkpoint is one of each generation: a repair is a commit of it,
 // so that it happens once and whole, and goes together with whatever is counted meanwhile. No inbox has this name.
-const repairStream = "(repair)"
+const repairStream = store.Loose
 
 const (
 	replaceLatest = "UPDATE latest SET ts = $1, id = $2, doc = $3 WHERE metric = $4 AND generation = $5 AND dkey = $6 AND _seq_no = $7 AND _primary_term = $8"

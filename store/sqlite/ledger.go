@@ -148,11 +148,11 @@ func (l *ledger) of(plugin string, generation uint32) map[string]*metric {
 // Positions gives the progress of every stream of a generation.
 func (d *DB) Positions(ctx context.Context, plugin string, generation uint32) (out []store.Position, err error) {
 	err = d.read(ctx, "positions of plugin "+plugin, func(c *conn) error {
-		return c.each("SELECT stream, pos FROM checkpoint WHERE plugin=? AND generation=? ORDER BY stream", func(s *sqlite.Stmt) error {
+		return c.each("SELECT stream, pos FROM checkpoint WHERE plugin=? AND generation=? AND stream<>? ORDER BY stream", func(s *sqlite.Stmt) error {
 			pos := uint64(s.ColumnInt64(1))
 			out = append(out, store.Position{Stream: s.ColumnText(0), Pos: pos, Intent: pos})
 			return nil
-		}, plugin, generation)
+		}, plugin, generation, store.Loose)
 	})
 	return out, err
 }

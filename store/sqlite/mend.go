@@ -109,11 +109,11 @@ func standsAt(c *conn, r store.Repair) error {
 		return store.ErrUnknown
 	}
 	var now []store.Position
-	if err := c.each("SELECT stream, pos FROM checkpoint WHERE plugin=? AND generation=? ORDER BY stream", func(s *sqlite.Stmt) error {
+	if err := c.each("SELECT stream, pos FROM checkpoint WHERE plugin=? AND generation=? AND stream<>? ORDER BY stream", func(s *sqlite.Stmt) error {
 		pos := uint64(s.ColumnInt64(1))
 		now = append(now, store.Position{Stream: s.ColumnText(0), Pos: pos, Intent: pos})
 		return nil
-	}, r.Plugin, r.Generation); err != nil {
+	}, r.Plugin, r.Generation, store.Loose); err != nil {
 		return err
 	}
 	if !slices.Equal(now, r.At) {
