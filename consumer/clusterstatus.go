@@ -2,9 +2,13 @@ package consumer
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/lease"
@@ -78,4 +82,56 @@ func (c *cluster) plugins() []api.PluginStatus {
 // fitness orders the states of plugins, the best first.
 func fitness(state string) int {
 	return slices.Index([]string{"running", "catching-up", "starting", "backing-off", "quarantined", "disabled"}, state)
+}
+
+// elsewherePause is the time between two looks at how far other processes have counted.
+const elsewherePause = 500 * time.Millisecond
+
+// errNobodyComputes ends a wait that could last for ever.
+var errNobodyComputes = errors.New("everything is archived, but no process computes at the moment: the numbers follow when one does (`statscache compute`)")
+
+// waitElsewhere waits until the working plugins of other processes have counted up to the given positions, by stream.
+func (d *Daemon) waitElsewhere(ctx context.Context, to map[string]uint64) error {
+	for {
+		late, err := d.lateElsewhere(ctx, to)
+		if err != nil || late == "" {
+			return err
+		}
+		select {
+		case <-time.After(elsewherePause):
+		case <-ctx.Done():
+			return fmt.Errorf("plugin %s has not caught up: %w", late, context.Cause(ctx))
+		}
+	}
+}
+
+// lateElsewhere names a plugin that works and has not come as far, empty where there is none.
+func (d *Daemon) lateElsewhere(ctx context.Context, to map[string]uint64) (string, error) {
+	served, err := d.store.Metrics(ctx)
+	if err != nil {
+		return "", fmt.Errorf("list metrics: %w", err)
+	}
+	working := d.cluster.plugins()
+	if len(working) == 0 {
+		return "", errNobodyComputes
+	}
+	for _, p := range working {
+		if p.State == "quarantined" || p.State == "disabled" {
+			continue
+		}
+		positions, err := d.store.Positions(ctx, p.ID, generationOf(served, p.ID))
+		if err != nil {
+			return "", fmt.Errorf("positions of %s: %w", p.ID, err)
+		}
+		at := map[string]uint64{}
+		for _, x := range positions {
+			at[x.Stream] = x.Pos
+		}
+		for stream, upto := range to {
+			if at[stream] < upto {
+				return p.ID, nil
+			}
+		}
+	}
+	return "", nil
 }

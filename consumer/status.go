@@ -173,6 +173,9 @@ func (d *Daemon) waitComputed(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list streams: %w", err)
 	}
+	if d.cluster != nil && !d.roles.Compute {
+		return d.waitElsewhere(ctx, ends)
+	}
 	return d.host.WaitCaughtUp(ctx, ends)
 }
 

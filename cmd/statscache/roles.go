@@ -114,16 +114,27 @@ func newServe(g *globals) *cobra.Command {
 		Use: "serve", Short: "Answer the API only", Args: noArgs,
 		Long: "serve answers the API and the web pages from the store and writes nothing. On a CrateDB any number of it work beside the\nother roles; on SQLite it works beside `statscache run` or alone, with listeners of its own (statscache.app.listen and\n.admin_listen). It ends at SIGINT or SIGTERM.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
 			c, log, err := roleConfig(g, "serve")
 			if err != nil {
 				return err
 			}
-			return runServe(cmd.Context(), c, log)
+			return runServe(cmd.Context(), c, log, func(face *api.Server) {
+				again, err := g.load(nil)
+				if err != nil {
+					log.Error("configuration refused; the old one goes on", "error", err)
+					return
+				}
+				g.follow(again)
+				face.SetRows(again.DefaultRowsPerPage, again.MaximumRowsPerPage)
+				log.Info("configuration reloaded: rows per page and log level are in force; anything else needs a restart")
+			}, hangup)
 		},
 	}
 }
 
-func runServe(ctx context.Context, c *config.Config, log *slog.Logger) (err error) {
+func runServe(ctx context.Context, c *config.Config, log *slog.Logger, reload func(*api.Server), hangup <-chan os.Signal) (err error) {
 	public, admin, err := listen(c)
 	if err != nil {
 		return err
@@ -144,10 +155,16 @@ func runServe(ctx context.Context, c *config.Config, log *slog.Logger) (err erro
 	stopPublic := serve(face.HTTPServer(), public, failed)
 	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
 	log.Info("statscache serve is running", "api", "http://"+public.Addr().String()+"/", "admin", "http://"+admin.Addr().String()+"/", "store", c.Store.String())
-	select {
-	case <-ctx.Done():
-		log.Info("stopping")
-	case err = <-failed:
+	for running := true; running; {
+		select {
+		case <-hangup:
+			reload(face)
+			continue
+		case <-ctx.Done():
+			log.Info("stopping")
+		case err = <-failed:
+		}
+		running = false
 	}
 	return errors.Join(err, stopPublic(), stopAdmin())
 }
