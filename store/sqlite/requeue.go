@@ -15,6 +15,9 @@ var (
 	_ store.Reviver  = (*checkpoint)(nil)
 )
 
+// buriedQuery pages by an index: a requeue asks for page after page, and nothing is counted meanwhile.
+const buriedQuery = "SELECT stream, seq, event, error, at FROM dead WHERE plugin=? AND generation=? AND (stream, seq)>(?,?) ORDER BY stream, seq LIMIT ?"
+
 // Buried lists the dead letters of one generation by place.
 func (d *DB) Buried(ctx context.Context, plugin string, generation uint32, after store.Place, limit int) (list []store.StreamDeadLetter, total int, err error) {
 	err = d.read(ctx, "dead letters of plugin "+plugin, func(c *conn) error {
@@ -22,7 +25,7 @@ func (d *DB) Buried(ctx context.Context, plugin string, generation uint32, after
 		if total = int(n); err != nil {
 			return err
 		}
-		return c.each("SELECT stream, seq, event, error, at FROM dead WHERE plugin=? AND generation=? AND (stream, seq)>(?,?) ORDER BY stream, seq LIMIT ?", func(s *sqlite.Stmt) error {
+		return c.each(buriedQuery, func(s *sqlite.Stmt) error {
 			list = append(list, store.StreamDeadLetter{Stream: s.ColumnText(0), DeadLetter: store.DeadLetter{
 				Seq: uint64(s.ColumnInt64(1)), ID: s.ColumnText(2), Error: s.ColumnText(3), At: time.UnixMicro(s.ColumnInt64(4)).UTC()}})
 			return nil

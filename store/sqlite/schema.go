@@ -53,6 +53,7 @@ CREATE TABLE checkpoint(plugin TEXT NOT NULL, generation INTEGER NOT NULL, strea
 CREATE TABLE latest(id INTEGER PRIMARY KEY, metric INTEGER NOT NULL, key TEXT NOT NULL, time INTEGER NOT NULL, event TEXT NOT NULL, value BLOB NOT NULL, UNIQUE(metric, key)) STRICT;
 CREATE TABLE dead(id INTEGER PRIMARY KEY, plugin TEXT NOT NULL, generation INTEGER NOT NULL, stream TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, error TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
 CREATE INDEX dead_plugin ON dead(plugin, at);
+CREATE INDEX dead_place ON dead(plugin, generation, stream, seq);
 `
 
 // checkVersion refuses a SQLite that is known to damage what we keep.
