@@ -67,6 +67,7 @@ type DB struct {
 	archDirty bool     // the transaction under way has changed it
 
 	found    findCache // of readers
+	taken    takenKeys
 	ledger   ledger
 	versions atomic.Pointer[map[string]*atomic.Uint64] // by metric; the map is replaced, never changed
 }

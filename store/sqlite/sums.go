@@ -23,7 +23,7 @@ func (d *DB) Sums(ctx context.Context, q store.SumQuery) (out []store.Sum, err e
 		if err := checkSums(q, t); err != nil {
 			return err
 		}
-		s := &summer{c: c, t: t, q: q, groups: map[string]int32{}, of: map[uint32]int32{}, sums: map[point]int64{}}
+		s := &summer{c: c, t: t, q: q, taken: &d.taken, groups: map[string]int32{}, sums: map[point]int64{}}
 		s.plain = len(q.Where) == 0 && wholeKey(q.By, t.dims)
 		if s.lo, s.hi, err = t.extent(c, q.From, q.To); err != nil || s.lo >= s.hi {
 			return err
@@ -93,15 +93,25 @@ type summer struct {
 	c      *conn
 	t      table
 	q      store.SumQuery
+	taken  *takenKeys
 	lo, hi int64
 	rungs  []rung
 	plain  bool // a group is a series: its key is looked up once it is known to be in the answer
 
 	groups  map[string]int32 // by the joined values
 	values  [][]string
-	of      map[uint32]int32 // a series' group, unwanted for one that doesn't match
-	sums    map[point]int64
+	of      []int32     // by series: its group + 2, 1 for one that doesn't match, 0 for one not seen yet
+	columns *keyColumns // nil until many keys were looked up
+	looked  int
 	scanned int
+
+	// Counts that come by time are added up by group until the step is over, others by group and step.
+	at, over int64 // the step under way: when it starts, and the bucket that begins the next one
+	running  []int64
+	touched  []int32 // groups in running
+	marks    []bool  // which those are
+	done     []stepSum
+	sums     map[point]int64
 }
 
 // point is a group at a step.
@@ -109,6 +119,15 @@ type point struct {
 	at    int64
 	group int32
 }
+
+// stepSum is a group's number at a step.
+type stepSum struct {
+	point
+	n int64
+}
+
+// mostRunning bounds the groups that are added up in a slice.
+const mostRunning = 1 << 20
 
 const unwanted = -1
 
@@ -139,44 +158,100 @@ func (s *summer) read() error {
 			return s.seek(series)
 		}
 	}
-	return s.c.each("SELECT k, n FROM "+s.t.counts+" WHERE k>=? AND k<?", func(r *sqlite.Stmt) error {
+	s.over = -1 << 63
+	if err := s.c.each("SELECT k, n FROM "+s.t.counts+" WHERE k>=? AND k<? ORDER BY k", func(r *sqlite.Stmt) error {
 		cell := store.Cell(r.ColumnInt64(0))
-		return s.add(cell.Bucket(), cell.Series(), r.ColumnInt64(1))
-	}, s.lo, s.hi)
-}
-
-// add takes one count.
-func (s *summer) add(bucket int64, series uint32, n int64) error {
-	if err := s.scan(1); err != nil {
+		return s.next(cell.Bucket(), cell.Series(), r.ColumnInt64(1))
+	}, s.lo, s.hi); err != nil {
 		return err
 	}
-	p := point{at: s.q.From}
-	switch {
-	case s.plain:
-		p.group = int32(series)
-	case len(s.q.By) > 0 || len(s.q.Where) > 0:
-		g, err := s.group(series)
-		if err != nil || g == unwanted {
-			return err
+	s.endStep()
+	return nil
+}
+
+// next takes a count that is not earlier than the one before.
+func (s *summer) next(bucket int64, series uint32, n int64) error {
+	if bucket >= s.over {
+		s.endStep()
+		s.at, s.over = s.q.From, 1<<62
+		if s.q.Step > 0 {
+			s.at = s.stepStart(bucket)
+			s.over = (s.at + s.q.Step) / s.t.seconds
 		}
-		p.group = g
 	}
-	if s.q.Step > 0 {
-		at := bucket*s.t.seconds - s.q.Origin
-		p.at = floorDiv(at, s.q.Step)*s.q.Step + s.q.Origin
+	g, err := s.groupOf(series)
+	if err != nil || g == unwanted {
+		return err
 	}
-	s.sums[p] += n
-	if s.q.Top == 0 && s.q.MaxSums > 0 && len(s.sums) > s.q.MaxSums {
+	if g >= mostRunning {
+		s.sums[point{s.at, g}] += n
+		return s.bounded()
+	}
+	for int(g) >= len(s.running) {
+		s.running, s.marks = append(s.running, make([]int64, len(s.running)+64)...), append(s.marks, make([]bool, len(s.marks)+64)...)
+	}
+	s.running[g] += n
+	if s.marks[g] {
+		return nil
+	}
+	s.marks[g], s.touched = true, append(s.touched, g)
+	return s.bounded()
+}
+
+// endStep puts the numbers of the step under way down.
+func (s *summer) endStep() {
+	for _, g := range s.touched {
+		s.done = append(s.done, stepSum{point{s.at, g}, s.running[g]})
+		s.running[g], s.marks[g] = 0, false
+	}
+	s.touched = s.touched[:0]
+}
+
+// bounded refuses more numbers than the answer may have.
+func (s *summer) bounded() error {
+	if s.q.Top == 0 && s.q.MaxSums > 0 && len(s.sums)+len(s.done)+len(s.touched) > s.q.MaxSums {
 		return fmt.Errorf("%w: more than %d sums", store.ErrTooCostly, s.q.MaxSums)
 	}
 	return nil
 }
 
-// group gives the group of a series, unwanted where a condition doesn't hold.
-func (s *summer) group(series uint32) (int32, error) {
-	if g, ok := s.of[series]; ok {
-		return g, nil
+func (s *summer) stepStart(bucket int64) int64 {
+	return floorDiv(bucket*s.t.seconds-s.q.Origin, s.q.Step)*s.q.Step + s.q.Origin
+}
+
+// add takes one count, whenever it is of.
+func (s *summer) add(bucket int64, series uint32, n int64) error {
+	g, err := s.groupOf(series)
+	if err != nil || g == unwanted {
+		return err
 	}
+	p := point{s.q.From, g}
+	if s.q.Step > 0 {
+		p.at = s.stepStart(bucket)
+	}
+	s.sums[p] += n
+	return s.bounded()
+}
+
+// groupOf accounts for a count of a series and gives its group, unwanted where a condition doesn't hold.
+func (s *summer) groupOf(series uint32) (int32, error) {
+	if err := s.scan(1); err != nil {
+		return 0, err
+	}
+	switch {
+	case s.plain:
+		return int32(series), nil
+	case len(s.q.By) == 0 && len(s.q.Where) == 0:
+		return 0, nil
+	}
+	if int(series) < len(s.of) && s.of[series] != 0 {
+		return s.of[series] - 2, nil
+	}
+	return s.group(series)
+}
+
+// group finds the group of a series that was not seen before.
+func (s *summer) group(series uint32) (int32, error) {
 	if err := s.scan(1); err != nil {
 		return 0, err
 	}
@@ -197,12 +272,26 @@ func (s *summer) group(series uint32) (int32, error) {
 			s.groups[joined], s.values = g, append(s.values, kept)
 		}
 	}
-	s.of[series] = g
+	if n := int(series) + 1 - len(s.of); n > 0 {
+		s.of = append(s.of, make([]int32, n)...)
+	}
+	s.of[series] = g + 2
 	return g, nil
 }
 
-// key looks up the dimension values of a series.
+// key gives the dimension values of a series.
 func (s *summer) key(series uint32) (values []string, err error) {
+	if s.looked++; s.columns == nil && (s.looked == 1 || s.looked == manyLookups) && s.t.dims > 0 {
+		if s.columns, err = s.taken.columnsOf(s.c, s.t, s.looked > 1); err != nil {
+			return nil, err
+		}
+	}
+	if s.columns != nil {
+		values = make([]string, s.t.dims)
+		if s.columns.key(series, values) {
+			return values, nil
+		}
+	}
 	err = s.c.each("SELECT key FROM "+s.t.series+" WHERE id=?", func(r *sqlite.Stmt) error {
 		values = store.SplitKey(r.ColumnText(0), s.t.dims)
 		return nil
@@ -230,21 +319,22 @@ func holds(where []store.Match, values []string) bool {
 
 // answer sorts and cuts.
 func (s *summer) answer() ([]store.Sum, error) {
-	out := make([]store.Sum, 0, len(s.sums))
-	least := s.least()
 	for p, n := range s.sums {
-		if n < least {
-			continue
-		}
-		sum := store.Sum{Time: p.at, N: n}
+		s.done = append(s.done, stepSum{p, n})
+	}
+	least := s.least()
+	s.done = slices.DeleteFunc(s.done, func(x stepSum) bool { return x.n < least })
+	out := make([]store.Sum, 0, len(s.done))
+	for _, x := range s.done {
+		sum := store.Sum{Time: x.at, N: x.n}
 		switch {
 		case s.plain && s.t.dims > 0:
 			var err error
-			if sum.Values, err = s.key(uint32(p.group)); err != nil {
+			if sum.Values, err = s.key(uint32(x.group)); err != nil {
 				return nil, err
 			}
 		case len(s.q.By) > 0:
-			sum.Values = s.values[p.group]
+			sum.Values = s.values[x.group]
 		}
 		out = append(out, sum)
 	}
@@ -262,12 +352,12 @@ func (s *summer) answer() ([]store.Sum, error) {
 
 // least is the smallest number that a group of the top may have, so that only their keys are looked up.
 func (s *summer) least() int64 {
-	if s.q.Top <= 0 || s.q.Top >= len(s.sums) {
+	if s.q.Top <= 0 || s.q.Top >= len(s.done) {
 		return -1 << 63
 	}
-	all := make([]int64, 0, len(s.sums))
-	for _, n := range s.sums {
-		all = append(all, n)
+	all := make([]int64, 0, len(s.done))
+	for _, x := range s.done {
+		all = append(all, x.n)
 	}
 	slices.SortFunc(all, func(a, b int64) int { return cmp.Compare(b, a) })
 	return all[s.q.Top-1]
