@@ -89,15 +89,6 @@ func (s *Server) grepAnswer(c echo.Context, key string, build func(ctx context.C
 	return s.send(c, q.key, a, nil)
 }
 
-// grepFound is the answer of /raw and /v2/search.
-type grepFound struct {
-	Messages  []grepMessage  `json:"raw_messages"`
-	Total     int64          `json:"total"`
-	Pages     int64          `json:"pages"`
-	Count     int            `json:"count"`
-	Arguments *grepArguments `json:"arguments"`
-}
-
 // grepSearch is /raw and /v2/search, which differ in how messages are written.
 func (s *Server) grepSearch(c echo.Context, v2 bool) error {
 	q, err := parseGrep(c.Request().URL.RawQuery, s.now())
@@ -114,21 +105,32 @@ func (s *Server) grepSearch(c echo.Context, v2 bool) error {
 		if html {
 			return s.grepCards(q, events, s.now())
 		}
-		out := grepFound{Messages: []grepMessage{}, Total: total, Pages: (total + int64(q.args.Rows) - 1) / int64(q.args.Rows), Count: len(events), Arguments: &q.args}
-		for i := range events {
-			out.Messages = append(out.Messages, messageOf(&events[i], v2, q.args.Meta, s.now()))
+		arguments, err := json.Marshal(q.args)
+		if err != nil {
+			return nil, fmt.Errorf("encode arguments: %w", err)
 		}
-		return padded(out, q.callback)
+		out := []byte(`{"raw_messages":[`)
+		for i := range events {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			if out, err = messageOf(&events[i], v2, q.args.Meta, s.now()).append(out); err != nil {
+				return nil, err
+			}
+		}
+		out = fmt.Appendf(out, `],"total":%d,"pages":%d,"count":%d,"arguments":%s}`, total, (total+int64(q.args.Rows)-1)/int64(q.args.Rows), len(events), arguments)
+		return padded(out, q.callback), nil
 	})
 }
 
 // padded is an answer in JSON, or in JSON-P where there is a callback.
-func padded(v any, callback string) (*answer, error) {
-	a, err := jsonAnswer(v)
-	if err == nil && callback != "" {
-		a.body, a.contentType = padding(callback, a.body), formatJSONP.contentType()
+func padded(body []byte, callback string) *answer {
+	if callback == "" {
+		return &answer{body: append(body, '\n'), contentType: formatJSON.contentType()}
 	}
-	return a, err
+	var safe bytes.Buffer // inside a script
+	json.HTMLEscape(&safe, body)
+	return &answer{body: padding(callback, safe.Bytes()), contentType: formatJSONP.contentType()}
 }
 
 // grepOne is /id and /v2/id.
@@ -153,7 +155,11 @@ func (s *Server) grepOne(c echo.Context, v2 bool) error {
 		if html {
 			return s.grepCards(q, []store.Event{e}, s.now())
 		}
-		return padded(messageOf(&e, v2, q.args.Meta, s.now()), q.callback)
+		body, err := messageOf(&e, v2, q.args.Meta, s.now()).append(nil)
+		if err != nil {
+			return nil, err
+		}
+		return padded(body, q.callback), nil
 	})
 }
 

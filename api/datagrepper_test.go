@@ -144,9 +144,9 @@ func TestDatagrepper_AnswersAsDatagrepperDoes(t *testing.T) {
 	at := eventTime(12)
 	for path, want := range map[string]string{
 		"/datagrepper/id?id=2018-0012": fmt.Sprintf(`{"i":12,"msg_id":"2018-0012","topic":"org.fedoraproject.prod.git.t0","timestamp":%d.5,"certificate":null,"signature":null,`+
-			`"agent_name":"user2","username":"user2","crypto":null,"msg":{"n":12,"text":"käse \u003c12\u003e"},"headers":null,"source_name":"datanommer","source_version":"0.6",`+
+			`"agent_name":"user2","username":"user2","crypto":null,"msg":{"n": 12, "text": "käse <12>"},"headers":null,"source_name":"datanommer","source_version":"0.6",`+
 			`"users":["user2"],"packages":["pkg0","shared"]}`, at),
-		"/datagrepper/v2/id?id=2018-0012": fmt.Sprintf(`{"body":{"n":12,"text":"käse \u003c12\u003e"},"headers":{"sent-at":%q},"id":"2018-0012","priority":0,"queue":null,"topic":"org.fedoraproject.prod.git.t0"}`,
+		"/datagrepper/v2/id?id=2018-0012": fmt.Sprintf(`{"body":{"n": 12, "text": "käse <12>"},"headers":{"sent-at":%q},"id":"2018-0012","priority":0,"queue":null,"topic":"org.fedoraproject.prod.git.t0"}`,
 			time.Unix(at, 0).UTC().Format("2006-01-02T15:04:05")+".500000+00:00"),
 		"/datagrepper/messagecount":                  `{"messagecount":1000}`,
 		"/datagrepper/messagecount/":                 `{"messagecount":1000}`,
