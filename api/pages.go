@@ -55,13 +55,6 @@ func (s *Server) pageHandler(route web.Route) echo.HandlerFunc {
 		req := s.webRequest(r)
 		if values := c.ParamValues(); len(values) > 0 {
 			req.Param = values[0]
-			if r.URL.RawPath != "" { // only then the parts of the path come escaped
-				param, err := url.PathUnescape(values[0])
-				if err != nil {
-					return notFound("nothing is served at this path")
-				}
-				req.Param = param
-			}
 		}
 		key := strings.Join([]string{"page", route.Path, req.Param, r.URL.RawQuery, req.Origin, req.Root}, "\x00")
 		a, err := s.drawn(r.Context(), key, func(ctx context.Context) (web.Reply, error) { return route.Answer(ctx, req) })

@@ -177,3 +177,18 @@ func TestPages_AreDrawnOnceForACrowd(t *testing.T) {
 		t.Error("the picture is still the old one")
 	}
 }
+
+func TestPaths_EscapedSlashesArePartsOfNames(t *testing.T) {
+	s := contractServer(t)
+	for url, want := range map[string]string{
+		"/api/v1/users/a%2Fb":   `"name":"a/b"`,
+		"/api/v1/users/50%25":   `"name":"50%"`,
+		"/api/v1/users/%252F":   `"name":"%2F"`,
+		"/web/user/a%2Fb%3Fc":   "<bdi>a/b?c</bdi>",
+		"/web/user/a%2F..%2F..": `href="../../web/dashboard"`,
+	} {
+		if w := get(s, http.MethodGet, url); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d without %s: %s", url, w.Code, want, cut(w.Body.String(), 1500))
+		}
+	}
+}

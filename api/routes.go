@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ func (s *Server) routes() *echo.Echo {
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.Logger.SetOutput(discard{}) // what is worth saying goes to our own log
 	e.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
-	e.Use(s.measure)
+	e.Use(s.measure, unescaped)
 	get := func(path string, h echo.HandlerFunc) { e.Match([]string{http.MethodGet, http.MethodHead}, path, h) }
 
 	get("/api", func(c echo.Context) error {
@@ -86,6 +87,24 @@ func (s *Server) routes() *echo.Echo {
 
 	s.pages(get)
 	return e
+}
+
+// unescaped decodes the parts of a path that routes leave open. They come as they were sent where an escaped slash or
+// the like makes that differ from the usual form.
+func unescaped(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().URL.RawPath != "" {
+			values := slices.Clone(c.ParamValues())
+			for i, v := range values {
+				var err error
+				if values[i], err = url.PathUnescape(v); err != nil {
+					return notFound("nothing is served at this path")
+				}
+			}
+			c.SetParamValues(values...)
+		}
+		return next(c)
+	}
 }
 
 type discard struct{}

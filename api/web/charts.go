@@ -12,6 +12,7 @@ import (
 // seriesSVG draws lines, or bars that stand upon each other.
 func seriesSVG(d columns, title, theme string, bars bool) []byte {
 	const width, height, top, bottom = 720, 280, 44, 52
+	d.Series = slices.DeleteFunc(d.Series, func(l line) bool { return l.Other && l.Total == 0 }) // no others, no line for them
 	total, most := int64(0), int64(0)
 	for _, l := range d.Series {
 		total += l.Total

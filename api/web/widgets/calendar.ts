@@ -50,7 +50,7 @@ export class Calendar extends Pointed<Days> {
     const weekday = (date: string) => (new Date(utc(date) * 1000).getUTCDay() - first + 7) % 7;
     const shift = weekday(d.days[0].date);
     const weeks = Math.ceil((d.days.length + shift) / 7);
-    const pitch = Math.min(18, Math.max(12, (width - LEFT) / weeks));
+    const pitch = Math.min(20, Math.max(12, (width - LEFT) / weeks));
     this.size = Math.floor(pitch) - GAP;
     const svg = s("svg", { width: Math.floor(LEFT + weeks * pitch), height: Math.ceil(TOP + 7 * pitch), "aria-hidden": "true" });
     for (const i of [1, 3, 5]) {

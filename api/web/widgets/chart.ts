@@ -73,6 +73,11 @@ abstract class Chart extends Pointed<Columns> {
     return i < 0 ? d.times.length : i;
   }
 
+  protected take(body: Columns): boolean {
+    body.series = body.series.filter((l) => !l.other || l.total); // no others, no line for them
+    return super.take(body);
+  }
+
   protected draw(width: number): void {
     const d = this.data!;
     if (!d.times.length || !d.series.length) {
