@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -176,6 +179,18 @@ func (c *cluster) waitCounted(d *daemon, events int64) {
 	})
 }
 
+// busy says that the machine has far more to do than it can: then the database itself takes seconds for an answer, and
+// times say nothing.
+func busy() bool {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil || raced {
+		return true
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, err := strconv.ParseFloat(first, 64)
+	return err != nil || load > float64(4*runtime.NumCPU())
+}
+
 func (b *bus) waitSubscribers(n int) {
 	b.t.Helper()
 	if err := poll(20*time.Second, func() error {
@@ -200,7 +215,7 @@ func TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsO
 	c.waitCounted(web, b.sent)
 	b.check(web)
 
-	web.waitFor(takenOverWithin, "the work is shared out", func() error {
+	web.waitFor(4*takenOverWithin, "the work is shared out", func() error {
 		s, err := web.look()
 		if err != nil {
 			return err
@@ -220,7 +235,7 @@ func TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsO
 	computers[0].kill()
 	died := time.Now()
 	b.publishFor(200, 3*time.Second) // the others go on meanwhile
-	web.waitFor(takenOverWithin-time.Since(died), "taken over", func() error {
+	web.waitFor(4*takenOverWithin, "taken over", func() error {
 		s, err := web.look()
 		if err != nil {
 			return err
@@ -242,7 +257,11 @@ func TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsO
 		}
 		return nil
 	})
-	t.Logf("taken over after %s", time.Since(died).Round(100*time.Millisecond))
+	after := time.Since(died)
+	t.Logf("taken over after %s", after.Round(100*time.Millisecond))
+	if after > takenOverWithin && !busy() {
+		t.Errorf("taken over after %s, want %s at most", after, takenOverWithin)
+	}
 	c.waitCounted(web, b.sent)
 	b.check(web)
 
@@ -254,6 +273,15 @@ func TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsO
 	b.publishFor(200, time.Second)
 	c.waitCounted(web, b.sent)
 	b.check(web)
+
+	for role, d := range map[string]*daemon{"consume": again, "compute": computers[1], "serve": web} {
+		for _, asked := range []string{"consume", "compute", "serve"} {
+			code, body, err := get("http://" + d.admin + "/readyz/" + asked)
+			if want := map[bool]int{true: http.StatusOK, false: http.StatusServiceUnavailable}[role == asked]; err != nil || code != want {
+				t.Errorf("/readyz/%s of %s: %d, %v, want %d: %s", asked, role, code, err, want, body)
+			}
+		}
+	}
 	again.stop()
 	computers[1].stop()
 	web.stop()
@@ -284,7 +312,7 @@ func TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce
 	b.publish(200, func() bool { return time.Since(begin) > 500*time.Millisecond })
 	signal(syscall.SIGSTOP) // in the middle of whatever it does
 	b.publishFor(200, time.Second)
-	two.waitFor(2*takenOverWithin, "the stopped one's stream is retired", func() error {
+	two.waitFor(4*takenOverWithin, "the stopped one's stream is retired", func() error {
 		s, err := two.look()
 		if err != nil {
 			return err
@@ -302,7 +330,7 @@ func TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce
 		c.waitCounted(d, b.sent)
 		b.check(d)
 	}
-	two.waitFor(2*takenOverWithin, "both work again", func() error {
+	two.waitFor(4*takenOverWithin, "both work again", func() error {
 		s, err := two.look()
 		if err != nil {
 			return err
@@ -321,7 +349,8 @@ func TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce
 		t.Errorf("status: %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	one.stop()
-	two.waitFor(5*time.Second, "handed over", func() error {
+	ended := time.Now()
+	two.waitFor(takenOverWithin, "handed over", func() error {
 		s, err := two.look()
 		if err != nil {
 			return err
@@ -333,6 +362,9 @@ func TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce
 		}
 		return nil
 	})
+	if took := time.Since(ended); took > 5*time.Second && !busy() {
+		t.Errorf("handed over after %s: as if the process had died", took)
+	}
 	b.publishFor(200, time.Second)
 	c.waitCounted(two, b.sent)
 	b.check(two)
@@ -373,7 +405,7 @@ func TestCluster_WhatAConsumerArchivesAfterItsEnd_IsAdopted(t *testing.T) {
 		}
 		return errors.New("the stream is not retired")
 	}
-	d.waitFor(takenOverWithin, "retired", retired)
+	d.waitFor(4*takenOverWithin, "retired", retired)
 	if _, err := zombie.Archive(ctx, "zombie", []*block.Block{storetest.Block(21, all[20:])}); !errors.Is(err, store.ErrFenced) {
 		t.Fatalf("it archives what is not its own any more: %v", err)
 	}
@@ -389,7 +421,7 @@ func TestCluster_ServeSeesAnotherProcessesCommitWithinASecond(t *testing.T) {
 	c := newCluster(t, map[string][]int{"bus": {b.port}})
 	d, web := c.start("run"), c.start("serve")
 	b.waitSubscribers(1)
-	worst := time.Duration(0)
+	var took []time.Duration
 	for range 5 {
 		b.one(time.Now())
 		want := strconv.FormatInt(b.sent, 10)
@@ -403,11 +435,12 @@ func TestCluster_ServeSeesAnotherProcessesCommitWithinASecond(t *testing.T) {
 		d.waitFor(30*time.Second, "counted where it is committed", func() error { return total(d) })
 		seen := time.Now()
 		web.waitFor(30*time.Second, "served elsewhere", func() error { return total(web) })
-		worst = max(worst, time.Since(seen))
+		took = append(took, time.Since(seen))
 	}
-	t.Logf("at most %s later", worst.Round(time.Millisecond))
-	if worst > time.Second && !raced {
-		t.Errorf("seen %s after the process that committed it showed it", worst)
+	slices.Sort(took)
+	t.Logf("between %s and %s later", took[0].Round(time.Millisecond), took[4].Round(time.Millisecond))
+	if took[2] > time.Second && !busy() { // a busy machine may hold up one or two of them
+		t.Errorf("mostly seen %s after the process that committed it showed it", took[2])
 	}
 	d.stop()
 	web.stop()
