@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/statscache/statscache/store"
 )
 
 // maxDays bounds a calendar: ten years.
@@ -61,8 +63,13 @@ func (s *Server) calendarOf(ctx context.Context, a *asking) (calendarDocument, e
 	if !ok {
 		return calendarDocument{}, costly("too-many-points", "from", fmt.Sprintf("a calendar has at most %d days: ask for a shorter window, or for a series with a longer step", maxDays))
 	}
-	p := newPlan(edges, a.from, a.to, a.now, ls)
+	few := slices.ContainsFunc(a.where, func(w store.Match) bool { return !w.Not && len(w.In) > 0 })
+	p := newPlan(edges, a.from, a.to, a.now, ls, few)
 	t, err := s.sum(ctx, a, p, summing{where: a.where})
+	if few && tooManyCounts(err) { // the condition chooses many series
+		p = newPlan(edges, a.from, a.to, a.now, ls, false)
+		t, err = s.sum(ctx, a, p, summing{where: a.where})
+	}
 	if err != nil {
 		return calendarDocument{}, err
 	}

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -17,6 +20,12 @@ const (
 	packageDimension = "package"
 )
 
+const (
+	recentLooked = 500 // events of a person whose packages are counted
+	recentShown  = 10  // and that are given whole
+	recentBytes  = 1 << 20
+)
+
 // personDocument is the answer of /users/{name}. A part is null where no metric counts by what it needs.
 type personDocument struct {
 	Name     string            `json:"name"`
@@ -24,6 +33,15 @@ type personDocument struct {
 	Calendar *calendarDocument `json:"calendar"`
 	Topics   *topDocument      `json:"topics"`
 	Packages *topDocument      `json:"packages"`
+
+	RecentPackages *recentPackages `json:"recent_packages"` // null, as events, where the store doesn't find events
+	Events         []eventDocument `json:"events"`          // the last ones, newest first
+}
+
+// recentPackages are the packages that the last events of a person were about.
+type recentPackages struct {
+	Events int        `json:"events"` // how many were looked at
+	Rows   []valueRow `json:"rows"`   // each with how many of them
 }
 
 // personQuestion is GET /api/v1/users/{name}: one person's numbers.
@@ -96,7 +114,11 @@ func (s *Server) person(ctx context.Context, a *asking, d *directory, name strin
 		}
 		return &one
 	}
-	cal, err := s.calendarOf(ctx, about())
+	calendar := about()
+	if daily := about(topicDimension); daily != nil && !hasDays(calendar.metric) && hasDays(daily.metric) {
+		calendar = daily // a message has one topic: added up over them it counts once
+	}
+	cal, err := s.calendarOf(ctx, calendar)
 	if err != nil {
 		return doc, err
 	}
@@ -116,5 +138,51 @@ func (s *Server) person(ctx context.Context, a *asking, d *directory, name strin
 		}
 		*to = &topDocument{h, total, rows}
 	}
-	return doc, nil
+	return doc, s.personEvents(ctx, a, name, &doc)
+}
+
+// hasDays says whether a metric is kept by days or longer.
+func hasDays(m *store.ServedMetric) bool {
+	return slices.ContainsFunc(m.Intervals, func(d time.Duration) bool { return d >= 24*time.Hour })
+}
+
+// personEvents adds the person's last events, and the packages that the last of them were about: of the packages of all
+// no counter knows whose they were.
+func (s *Server) personEvents(ctx context.Context, a *asking, name string, doc *personDocument) error {
+	if s.events == nil {
+		return nil
+	}
+	r := store.FindRequest{EventFilter: store.EventFilter{From: math.MinInt64, To: math.MaxInt64, Users: store.Names{In: []string{name}}}, Desc: true,
+		Limit: recentLooked, MaxScan: maxLooked}
+	if a.given["from"] {
+		r.From = a.from * 1e6
+	}
+	if a.given["to"] {
+		r.To = a.to * 1e6
+	}
+	recent, err := s.findEvents(ctx, r)
+	if err != nil {
+		return err
+	}
+	of := map[string]int64{}
+	for i := range recent.Events {
+		for _, p := range recent.Events[i].Packages {
+			of[p]++
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(of), func(x, y string) int { return cmp.Or(cmp.Compare(of[y], of[x]), cmp.Compare(x, y)) })
+	doc.RecentPackages = &recentPackages{Events: len(recent.Events), Rows: []valueRow{}}
+	for _, p := range names[:min(len(names), a.top)] {
+		doc.RecentPackages.Rows = append(doc.RecentPackages.Rows, valueRow{p, of[p]})
+	}
+	r.Limit, r.Bodies, r.MaxBytes = recentShown, true, recentBytes
+	last, err := s.findEvents(ctx, r)
+	if err != nil {
+		return err
+	}
+	doc.Events = []eventDocument{}
+	for i := range last.Events {
+		doc.Events = append(doc.Events, documentOf(&last.Events[i]))
+	}
+	return nil
 }

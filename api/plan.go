@@ -64,8 +64,9 @@ type plan struct {
 
 // newPlan cuts [from, to) at edges, the first of which isn't after from and the last not before to. Every point is
 // made of whole buckets, coarse ones in the middle and finer ones at the ends. Where an edge can't be cut it moves to
-// the nearest time that can: a day of another zone is about the day of the coarse bucket.
-func newPlan(edges []int64, from, to, now int64, ls levels) *plan {
+// the nearest time that can: a day of another zone is about the day of the coarse bucket. A question about a few series
+// is put to the store as one: it finds them without reading buckets from end to end.
+func newPlan(edges []int64, from, to, now int64, ls levels, few bool) *plan {
 	p := &plan{}
 	for i := 0; i+1 < len(edges); i++ {
 		pt := point{time: edges[i], end: edges[i+1]}
@@ -91,7 +92,7 @@ func newPlan(edges []int64, from, to, now int64, ls levels) *plan {
 		}
 		p.points = append(p.points, pt)
 	}
-	p.readRuns(ls)
+	p.readRuns(ls, few)
 	return p
 }
 
@@ -128,7 +129,7 @@ func (p *plan) note(c coarse) {
 }
 
 // readRuns plans one read for points in a row that have the same length, where one level can do it.
-func (p *plan) readRuns(ls levels) {
+func (p *plan) readRuns(ls levels, few bool) {
 	for i := 0; i < len(p.points); {
 		first := p.points[i]
 		length, grain := first.to-first.from, ls.grain(first.from)
@@ -144,7 +145,7 @@ func (p *plan) readRuns(ls levels) {
 			}
 		}
 		switch {
-		case best == 0 || n-i <= fewPoints && best < ls.coarsestIn(length):
+		case best == 0 || !few && n-i <= fewPoints && best < ls.coarsestIn(length):
 			for _, pt := range p.points[i:n] {
 				p.cover(pt.from, pt.to, ls)
 			}

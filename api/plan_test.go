@@ -37,7 +37,7 @@ func TestPlan_ReadsCoarseInTheMiddle(t *testing.T) {
 		"all is gone":            {[]int64{0, 60}, 0, 60, levels{{1, 100}, {60, 120}}, ""},
 		"some is gone":           {[]int64{0, 240}, 0, 240, levels{{60, 120}}, "60[120,240)"},
 	} {
-		p := newPlan(c.edges, c.from, c.to, 1<<40, c.ls)
+		p := newPlan(c.edges, c.from, c.to, 1<<40, c.ls, false)
 		var parts []string
 		for _, r := range p.reads {
 			text := fmt.Sprintf("%d[%d,%d)", r.interval, r.from, r.to)
@@ -80,7 +80,7 @@ func TestPlan_ReadsEverySecondOnce(t *testing.T) {
 			edges = append(edges, e)
 		}
 		to := e - r.Int64N(5)
-		p := newPlan(edges, from, to, []int64{0, 1 << 40}[r.IntN(2)], ls)
+		p := newPlan(edges, from, to, []int64{0, 1 << 40}[r.IntN(2)], ls, r.IntN(2) == 0)
 		owner := map[int64]int{}
 		for _, x := range p.reads {
 			h := int64(0)

@@ -97,7 +97,7 @@ func (s *Server) series(ctx context.Context, a *asking) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPlan(edges, a.from, a.to, a.now, ls)
+	p := newPlan(edges, a.from, a.to, a.now, ls, false)
 	lines, err := s.lines(ctx, a, p)
 	if err != nil {
 		return nil, err

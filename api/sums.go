@@ -124,7 +124,7 @@ func (s *Server) sum(ctx context.Context, a *asking, p *plan, what summing) (*ta
 func sumError(ctx context.Context, a *asking, err error) error {
 	switch {
 	case errors.Is(err, store.ErrTooCostly):
-		return costly("too-many-counts", "", fmt.Sprintf("more than %d counts of %s would have to be read or %d sums kept: ask for a shorter window, with a filter or with top", maxScan, a.metric.ID, maxSums))
+		return costly(manyCounts, "", fmt.Sprintf("more than %d counts of %s would have to be read or %d sums kept: ask for a shorter window, with a filter or with top", maxScan, a.metric.ID, maxSums))
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return costly("too-slow", "", fmt.Sprintf("adding up took longer than %s: ask for a shorter window, with a filter or with a longer step", countTime))
 	}

@@ -56,7 +56,7 @@ func (s *Server) whole(ctx context.Context, a *asking) (p *plan, h head, err err
 	if err := s.fillWindow(ctx, a); err != nil {
 		return nil, head{}, err
 	}
-	p = newPlan([]int64{a.from, a.to}, a.from, a.to, a.now, ls)
+	p = newPlan([]int64{a.from, a.to}, a.from, a.to, a.now, ls, false)
 	return p, s.headOf(a, p, ls, version), nil
 }
 

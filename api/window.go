@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -170,7 +171,18 @@ func (s *Server) headOf(a *asking, p *plan, ls levels, version uint64) head {
 	return h
 }
 
+const (
+	problemURN = "urn:statscache:problem:"
+	manyCounts = "too-many-counts"
+)
+
 // costly is the problem of a question that would take more than one may. Its type is for programs.
 func costly(kind, parameter, detail string) *problem {
-	return &problem{Type: "urn:statscache:problem:" + kind, Title: "Too costly", Status: http.StatusBadRequest, Detail: detail, Parameter: parameter}
+	return &problem{Type: problemURN + kind, Title: "Too costly", Status: http.StatusBadRequest, Detail: detail, Parameter: parameter}
+}
+
+// tooManyCounts says whether a question failed because too many counts would have to be read.
+func tooManyCounts(err error) bool {
+	var p *problem
+	return errors.As(err, &p) && p.Type == problemURN+manyCounts
 }
