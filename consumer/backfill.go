@@ -105,7 +105,7 @@ func (d *Daemon) fetch(ctx context.Context, r BackfillRequest, state *datagreppe
 		}
 	}
 	result, err := datagrepper.Fetch(ctx, datagrepper.Options{URL: r.URL, Span: span, State: state, Sink: sink, Rate: r.Rate, Progress: tell,
-		HTTP: archiveClient(), UserAgent: "statscache/" + cmp.Or(d.version, "unknown"), Logger: d.log, Now: d.now})
+		HTTP: archiveClient(r.URL), UserAgent: "statscache/" + cmp.Or(d.version, "unknown"), Logger: d.log, Now: d.now})
 	sum := BackfillSummary{URL: datagrepper.Key(r.URL), From: time.Unix(span.From, 0).UTC(), To: time.Unix(span.To, 0).UTC(), Fetched: result.Events,
 		Requests: result.Requests, Failures: result.Failures, Rejected: sink.bad.counts(), Incomplete: []control.Window{},
 		Owned: int(sink.tally.owned.Load()), Duplicates: int(sink.tally.duplicates.Load()), Expired: int(sink.tally.expired.Load())}
@@ -118,9 +118,9 @@ func (d *Daemon) fetch(ctx context.Context, r BackfillRequest, state *datagreppe
 	return sum, err
 }
 
-// archiveClient asks archives. Its connections are its own: they end with it.
-func archiveClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+// archiveClient asks an archive; on this machine nothing is compressed for the way.
+func archiveClient(archive string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableCompression: datagrepper.Local(archive), Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 15 * time.Second, ForceAttemptHTTP2: true, MaxIdleConns: 2, IdleConnTimeout: 30 * time.Second}}
 }
 

@@ -19,6 +19,8 @@ import (
 const (
 	// linger is how long an event waits for company before its block goes to the inbox.
 	linger = 4 * time.Millisecond
+	// historyLinger is the same for history, of which nobody waits for the last event: whoever does asks by flush.
+	historyLinger = 100 * time.Millisecond
 	// queuedBatches bounds what waits to be decoded. A source that finds it full stops reading its socket.
 	queuedBatches = 64
 	// queuedBlocks bounds what waits for the inbox; one append takes all of it, so it is also the largest group that
@@ -144,7 +146,7 @@ func (g *ingest) decode(ctx context.Context) {
 	for {
 		wait := time.Hour
 		if d.builder.Len() > 0 {
-			wait = max(linger-g.now().Sub(d.born), 0)
+			wait = max(d.linger()-g.now().Sub(d.born), 0)
 		}
 		timer.Reset(wait)
 		select {
@@ -164,7 +166,7 @@ func (g *ingest) decode(ctx context.Context) {
 				return
 			}
 		}
-		if d.builder.Len() > 0 && g.now().Sub(d.born) > linger {
+		if d.builder.Len() > 0 && g.now().Sub(d.born) > d.linger() {
 			d.seal()
 		}
 	}
@@ -181,6 +183,14 @@ type decoder struct {
 	received int64
 	backfill bool
 	tally    *importTally
+}
+
+// linger is how long the block under way may wait for more.
+func (d *decoder) linger() time.Duration {
+	if d.backfill {
+		return historyLinger
+	}
+	return linger
 }
 
 func (d *decoder) batch(b batch) {

@@ -178,3 +178,29 @@ func TestBackfill_Refusals(t *testing.T) {
 		t.Error("what was refused left a file behind")
 	}
 }
+
+// TestBackfill_FromAnotherInstance: what one statscache has archived, another one fetches by the first one's /datagrepper,
+// and comes to the same numbers.
+func TestBackfill_FromAnotherInstance(t *testing.T) {
+	t.Parallel()
+	n := int64(10)
+	if long() {
+		n = 500
+	}
+	g := multiplied(t, goldens(t)[0], n)
+	first := newSite(t, nil)
+	first.mustRun("import", g.file)
+	d := first.start()
+	second := newSite(t, map[string]string{"statscache.datagrepper.endpoint": fmt.Sprintf("%q", "http://"+first.api+"/datagrepper/")})
+	began := time.Now()
+	r := second.mustRun(append([]string{"backfill"}, fetchSpan(g.archived(t))...)...)
+	t.Logf("%d events in %s, both sides and the plugins included: %s", g.events, time.Since(began).Round(time.Millisecond), r.stdout)
+	if !strings.Contains(r.stdout, fmt.Sprintf("%d new,", g.events)) {
+		t.Errorf("it says %s", r.stdout)
+	}
+	d.stop()
+	d = second.start()
+	g.check(t, d, 1_000_000)
+	d.stop()
+	second.verifyClean()
+}

@@ -78,9 +78,13 @@ func redact(raw string) string {
 	return u.Redacted()
 }
 
-// local says whether the archive is on this machine.
-func (c *client) local() bool {
-	host := c.base.Hostname()
+// Local says whether an archive is on this machine.
+func Local(archive string) bool {
+	u, err := url.Parse(archive)
+	if err != nil {
+		return false
+	}
+	host := u.Hostname()
 	ip := net.ParseIP(host)
 	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }

@@ -63,6 +63,8 @@ type Options struct {
 	Logger    *slog.Logger
 	Now       func() time.Time
 	Sleep     func(ctx context.Context, d time.Duration) error
+
+	gather time.Duration // how long steps gather before they are noted: what is noted must be durable first; 200 ms
 }
 
 // Progress is how far a backfill is.
@@ -100,12 +102,13 @@ func Fetch(ctx context.Context, o Options) (Result, error) {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
+	o.gather = cmp.Or(o.gather, 200*time.Millisecond)
 	c, err := newClient(&o)
 	if err != nil {
 		return Result{}, err
 	}
 	f := &fetcher{o: &o, client: c, key: Key(o.URL), size: firstWindow, rate: o.Rate}
-	if f.rate == 0 && !c.local() {
+	if f.rate == 0 && !Local(o.URL) {
 		f.rate = defaultRate
 	}
 	return f.run(ctx)
@@ -126,6 +129,20 @@ type fetcher struct {
 	steps  *recorder
 	last   time.Time     // the end of the request before
 	took   time.Duration // its time
+	ahead  *ahead        // the next page, asked for already; nil where there is none
+}
+
+// ahead is a page that an archive on this machine prepares while the one before it is taken apart.
+type ahead struct {
+	span   Span
+	number int
+	answer chan answer
+	cancel context.CancelFunc
+}
+
+type answer struct {
+	page *page
+	err  error
 }
 
 var errHalve = errors.New("a smaller window is wanted")
@@ -137,12 +154,16 @@ func (f *fetcher) run(ctx context.Context) (Result, error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	f.steps = startRecorder(ctx, cancel, f.o.State, f.key, f.o.Sink)
+	f.steps = startRecorder(ctx, cancel, f.o, f.key)
 	var err error
 	for _, s := range missing {
 		if err = f.span(ctx, s); err != nil {
 			break
 		}
+	}
+	if f.ahead != nil { // nobody wants it any more
+		f.ahead.cancel()
+		<-f.ahead.answer
 	}
 	if recorded := f.steps.end(); err == nil || (recorded != nil && ctx.Err() != nil) {
 		err = cmp.Or(recorded, err)
@@ -252,13 +273,16 @@ func (f *fetcher) read(ctx context.Context, w *window) (rows, fresh int, err err
 			last = 1
 			continue
 		}
+		last = max(p.Pages, (w.total+rowsPerPage-1)/rowsPerPage)
+		if w.pages+1 < last {
+			f.askAhead(ctx, w.Span, w.pages+2)
+		}
 		n, err := f.deliver(ctx, w, p)
 		if err != nil {
 			return 0, 0, err
 		}
 		rows, fresh = rows+len(p.Messages), fresh+n
 		w.pages++
-		last = max(p.Pages, (w.total+rowsPerPage-1)/rowsPerPage)
 		if len(p.Messages) == 0 && w.pages*rowsPerPage >= w.total {
 			break // whatever it says of further pages
 		}
@@ -302,11 +326,7 @@ func (f *fetcher) page(ctx context.Context, s Span, number int) (*page, error) {
 		if err := f.rest(ctx); err != nil {
 			return nil, err
 		}
-		began := f.o.Now()
-		p, err := f.client.page(ctx, s, number)
-		f.last = f.o.Now()
-		f.took = f.last.Sub(began)
-		f.result.Requests++
+		p, err := f.ask(ctx, s, number)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -339,6 +359,40 @@ func (f *fetcher) page(ctx context.Context, s Span, number int) (*page, error) {
 			return nil, errHalve
 		}
 	}
+}
+
+// ask sends a request, or takes the answer to the one that was sent ahead.
+func (f *fetcher) ask(ctx context.Context, s Span, number int) (*page, error) {
+	a := f.ahead
+	f.ahead = nil
+	if a != nil {
+		got := <-a.answer // a client sends one request at a time, also where this one is not wanted any more
+		a.cancel()
+		if a.span == s && a.number == number {
+			return got.page, got.err
+		}
+	}
+	began := f.o.Now()
+	p, err := f.client.page(ctx, s, number)
+	f.last = f.o.Now()
+	f.took = f.last.Sub(began)
+	f.result.Requests++
+	return p, err
+}
+
+// askAhead sends the request for the page that comes next, to an archive that needs no rest.
+func (f *fetcher) askAhead(ctx context.Context, s Span, number int) {
+	if f.rate != 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	a := &ahead{span: s, number: number, answer: make(chan answer, 1), cancel: cancel}
+	f.ahead = a
+	f.result.Requests++
+	go func() {
+		p, err := f.client.page(ctx, s, number)
+		a.answer <- answer{p, err}
+	}()
 }
 
 // pauseAfter doubles with every failure; chance keeps several readers apart.
@@ -376,22 +430,24 @@ func sleep(ctx context.Context, d time.Duration) error {
 // recorder notes steps once what they say is archived. It works beside the fetching; what comes meanwhile is noted
 // together.
 type recorder struct {
-	state *State
-	key   string
-	sink  Sink
-	ctx   context.Context
-	fail  context.CancelCauseFunc
+	state  *State
+	key    string
+	sink   Sink
+	gather time.Duration
+	ctx    context.Context
+	fail   context.CancelCauseFunc
 
 	mu     sync.Mutex
 	queue  []step
 	ending bool
 	wake   chan struct{}
+	hurry  chan struct{} // closed at the end
 	done   chan struct{}
 	err    error
 }
 
-func startRecorder(ctx context.Context, fail context.CancelCauseFunc, s *State, key string, sink Sink) *recorder {
-	r := &recorder{state: s, key: key, sink: sink, ctx: ctx, fail: fail, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func startRecorder(ctx context.Context, fail context.CancelCauseFunc, o *Options, key string) *recorder {
+	r := &recorder{state: o.State, key: key, sink: o.Sink, gather: o.gather, ctx: ctx, fail: fail, wake: make(chan struct{}, 1), hurry: make(chan struct{}), done: make(chan struct{})}
 	go r.run()
 	return r
 }
@@ -426,6 +482,7 @@ func (r *recorder) end() error {
 	r.mu.Lock()
 	r.ending = true
 	r.mu.Unlock()
+	close(r.hurry)
 	r.signal()
 	<-r.done
 	return r.err
@@ -433,6 +490,8 @@ func (r *recorder) end() error {
 
 func (r *recorder) run() {
 	defer close(r.done)
+	pause := time.NewTicker(r.gather)
+	defer pause.Stop()
 	for {
 		select {
 		case <-r.wake:
@@ -457,6 +516,11 @@ func (r *recorder) run() {
 		}
 		if ending {
 			return
+		}
+		select { // further steps gather meanwhile
+		case <-pause.C:
+		case <-r.hurry:
+		case <-r.ctx.Done():
 		}
 	}
 }
