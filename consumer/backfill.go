@@ -52,6 +52,9 @@ func Backfill(ctx context.Context, o Options, r BackfillRequest, progress func(e
 // how far it is stands in the data dir: after an error or a kill the same call goes on. It returns once everything is
 // archived and, but with NoWait, counted.
 func (d *Daemon) Backfill(ctx context.Context, r BackfillRequest, progress func(events, about int)) (sum BackfillSummary, err error) {
+	if !d.roles.Consume {
+		return sum, errNoConsume
+	}
 	if !d.backfilling.TryLock() {
 		return sum, errors.New("a backfill is under way already; try again when it has ended")
 	}

@@ -46,7 +46,6 @@ const (
 var (
 	keptFolders = []string{"rejects", "plugins"}                     // immutable
 	keptFiles   = []string{switchesFile, programsFile, backfillFile} // immutable
-	errNoInbox  = errors.New("this process does not receive: back up one that does")
 )
 
 // BackupSummary says what a backup holds.
@@ -89,8 +88,8 @@ func Backup(ctx context.Context, o Options, path string, progress func(done, tot
 // Backup writes the data dir to a file, which must not exist: all that was accepted before the call, and of later events
 // some. The file has its name once it is whole and durable.
 func (d *Daemon) Backup(ctx context.Context, path string, progress func(done, total int)) (sum BackupSummary, err error) {
-	if d.journal == nil {
-		return sum, errNoInbox
+	if !d.roles.Consume {
+		return sum, errNoConsume
 	}
 	if !filepath.IsAbs(path) {
 		return sum, fmt.Errorf("the path of a backup must be absolute, not %q", path)

@@ -1,0 +1,98 @@
+package consumer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/statscache/statscache/consumer/fedmsg"
+	"github.com/statscache/statscache/internal/block"
+)
+
+// TestRestore_BrokenOffIsNotTakenForADataDir: whatever a restore that was killed left, nothing starts on it.
+func TestRestore_BrokenOffIsNotTakenForADataDir(t *testing.T) {
+	c := testConfig(t)
+	d, err := Open(t.Context(), Options{Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "backup")
+	if _, err := d.Backup(t.Context(), file, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	back := testConfig(t)
+	if err := os.MkdirAll(filepath.Join(back.DataDir, restoringFolder), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, opened := Open(t.Context(), Options{Config: back})
+	_, again := Restore(t.Context(), back, file, slog.New(slog.DiscardHandler), nil)
+	for _, err := range []error{opened, again} {
+		if !errors.Is(err, errHalfRestored) || !strings.Contains(err.Error(), "restore again") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if err := os.RemoveAll(back.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), back, file, slog.New(slog.DiscardHandler), nil); err != nil {
+		t.Errorf("into an empty data dir: %v", err)
+	}
+}
+
+// TestRestore_InterruptedLeavesTheDataDirEmpty: a signal is no reason to begin with a removal.
+func TestRestore_InterruptedLeavesTheDataDirEmpty(t *testing.T) {
+	c := testConfig(t)
+	d, err := Open(t.Context(), Options{Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "backup")
+	if _, err := d.Backup(t.Context(), file, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	back := testConfig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := Restore(ctx, back, file, slog.New(slog.DiscardHandler), func(int, int) { cancel() }); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Restore(t.Context(), back, file, slog.New(slog.DiscardHandler), nil); err != nil {
+		t.Errorf("again: %v", err)
+	}
+}
+
+func TestRenumbered_KeepsTheHoles(t *testing.T) {
+	w := block.NewBuilder(fedmsg.Category)
+	for _, id := range []string{"a", "b"} {
+		w.Add(&block.Event{ID: []byte(id), IDAt: -1, Topic: []byte("t"), Body: []byte("{}")})
+	}
+	b := w.Restore(block.Cover{First: 10, Upto: 14, Seqs: []uint64{11, 14}, Received: []int64{1, 2}, Bodies: true})
+	record := renumbered(b, 3).Append(make([]byte, 8))
+	record[0], record[1] = byte(len(record)-8), byte((len(record)-8)>>8)
+	n := 0
+	if err := decodeInbox(bytes.NewReader(record), func(x *block.Block) error {
+		n++
+		if x.First != 3 || x.Upto != 7 || x.Seq(0) != 4 || x.Seq(1) != 7 {
+			t.Errorf("positions %d to %d, %v", x.First, x.Upto, x.Seqs)
+		}
+		return nil
+	}); err != nil || n != 1 {
+		t.Fatalf("%d blocks, %v", n, err)
+	}
+	if err := decodeInbox(bytes.NewReader(record[:len(record)-1]), func(*block.Block) error { return nil }); err == nil {
+		t.Error("a block that was cut is taken")
+	}
+	if err := decodeInbox(bytes.NewReader(bytes.Repeat([]byte{0xff}, 16)), func(*block.Block) error { return nil }); err == nil {
+		t.Error("a block of any length is taken")
+	}
+}
