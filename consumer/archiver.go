@@ -77,18 +77,16 @@ type archiver struct {
 
 	owned atomic.Uint64          // of this stream, since the store was made
 	down  atomic.Pointer[string] // why the store takes nothing at the moment
+	inbox *unreadable            // nil without an inbox
 }
 
 // run goes on until ctx ends.
 func (a *archiver) run(ctx context.Context) error {
 	pos := a.feed.archivedTo()
 	for {
-		blocks, err := a.journal.ReadAfter(ctx, pos, archiveBytes)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("read the inbox after %d: %w", pos, err)
+		blocks, ok, err := a.read(ctx, pos)
+		if err != nil || !ok {
+			return err
 		}
 		err = a.archiveAll(ctx, blocks)
 		if errors.Is(err, errRenewed) {

@@ -314,7 +314,7 @@ func (d *Daemon) openJournal(ctx context.Context, o Options) error {
 	}
 	d.feed = d.newFeed(stream, archivedTo)
 	d.inward.archiveWriter = d.store
-	d.archiver = &archiver{journal: d.journal, archive: &d.inward, stream: stream, feed: d.feed, metrics: d.metrics, log: d.log}
+	d.archiver = &archiver{journal: d.journal, archive: &d.inward, stream: stream, feed: d.feed, metrics: d.metrics, log: d.log, inbox: newUnreadable()}
 	if d.cluster != nil {
 		d.archiver.renew = d.renewStream
 	}

@@ -148,6 +148,8 @@ func (d *Daemon) waitRoom(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-d.archiver.inbox.forGood():
+			return d.archiver.inbox.err()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -109,6 +109,9 @@ func (d *Daemon) Ready() (checks []api.Check) {
 		if why := d.ingest.stalled.Load(); why != nil {
 			inbox.OK, inbox.Reason = false, "the inbox takes nothing: "+*why
 		}
+		if why := d.archiver.inbox.reason(); why != "" {
+			inbox.OK, inbox.Reason = false, "the inbox can't be read: "+why
+		}
 		checks = append(checks, inbox, storeCheck("consume", "archive", "the store takes no events: ", unable))
 	}
 	if d.roles.Compute {
@@ -161,6 +164,8 @@ func (d *Daemon) waitArchived(ctx context.Context, to uint64) error {
 		}
 		select {
 		case <-changed:
+		case <-d.archiver.inbox.forGood():
+			return d.archiver.inbox.err()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the archive: %w", context.Cause(ctx))
 		}

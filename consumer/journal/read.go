@@ -191,7 +191,7 @@ func (p *place) decode(h head, payload []byte) (*block.Block, error) {
 }
 
 func (p *place) damaged(why string) error {
-	return fmt.Errorf("%w: %s at offset %d: %s", ErrDamaged, p.path, p.at, why)
+	return fmt.Errorf("%w: %s at offset %d: %s; %s", ErrDamaged, p.path, p.at, why, giveUpAdvice)
 }
 
 // dropTail forgets the first n blocks of the tail; under mu.
