@@ -55,14 +55,13 @@ type view struct {
 	Origin      string // for what is copied elsewhere
 	Script      string // the widgets' script
 	Now         time.Time
-	Live        bool // the page has widgets
 	Data        any
 }
 
 // render draws a page.
 func (w *Web) render(r Request, name, title string, data any) (Reply, error) {
 	var b bytes.Buffer
-	v := view{Page: name, Title: title, Root: r.Root, Origin: r.Origin, Script: w.script, Now: w.now().UTC(), Live: true, Data: data}
+	v := view{Page: name, Title: title, Root: r.Root, Origin: r.Origin, Script: w.script, Now: w.now().UTC(), Data: data}
 	layout := "layout.html"
 	if name == "embed" {
 		layout = "embed"

@@ -21,7 +21,7 @@ export class Calendar extends Pointed<Days> {
   protected path(): string | undefined { return this.metric && "metrics/" + encodeURIComponent(this.metric) + "/calendar" + this.query({}); }
   protected height(): number { return TOP + 7 * 14 + 20; }
   protected points(): number { return this.data?.days.length ?? 0; }
-  protected leap(): number { return 1; }
+  protected strides(): [number, number] { return [7, 1]; } // as the eye moves: weeks beside each other, days below
   protected sum(): string { return this.format.number(this.data!.total) + " in all"; }
 
   protected summary(): string {

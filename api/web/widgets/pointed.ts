@@ -21,8 +21,8 @@ export abstract class Pointed<T> extends Widget<T> {
   protected abstract points(): number;
   /** The point at a place of the mouse, -1 for none. */
   protected abstract near(e: PointerEvent): number;
-  /** How far the keys ↑ and ↓ go. */
-  protected leap(): number { return 0; }
+  /** How far the keys → and ↓ go. */
+  protected strides(): [number, number] { return [1, 0]; }
   /** Marks a point and gives what to write at which place in it: nothing for none. */
   protected abstract mark(i: number): { x: number; y: number; title: string; rows: { name: string; text: string; colour?: string }[] } | undefined;
   protected abstract choose(i: number): void;
@@ -41,7 +41,8 @@ export abstract class Pointed<T> extends Widget<T> {
 
   private key(e: KeyboardEvent): void {
     const n = this.points();
-    const moves: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, Home: -n, End: n, ArrowDown: this.leap(), ArrowUp: -this.leap(), PageDown: 10, PageUp: -10 };
+    const [right, down] = this.strides();
+    const moves: Record<string, number> = { ArrowRight: right, ArrowLeft: -right, Home: -n, End: n, ArrowDown: down, ArrowUp: -down, PageDown: 10, PageUp: -10 };
     if (e.key === "Escape") return this.go(-1, false);
     if (e.key === "Enter" && this.at >= 0) return this.choose(this.at);
     const by = moves[e.key];

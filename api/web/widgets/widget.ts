@@ -159,7 +159,7 @@ export abstract class Widget<T> extends HTMLElement {
   private change(): void {
     queueMicrotask(() => {
       const tz = this.getAttribute("tz");
-      let lang: string | undefined = this.getAttribute("lang") || this.closest("[lang]")?.getAttribute("data-lang") || navigator.language;
+      let lang: string | undefined = this.getAttribute("lang") || navigator.language;
       try { Intl.getCanonicalLocales(lang); } catch { lang = undefined; }
       const zone = !tz ? "UTC" : tz === "local" ? Intl.DateTimeFormat().resolvedOptions().timeZone : tz;
       try { this.format = new Format(lang, zone); } catch { this.format = new Format(lang, "UTC"); }
