@@ -236,7 +236,8 @@ type Node struct {
 	URL string // crate://crate@127.0.0.1:port/
 
 	dir   string
-	ports [3]int
+	ports [3]int   // HTTP, between nodes, PostgreSQL
+	args  []string // how it finds others
 	cmd   *exec.Cmd
 	done  chan struct{}
 
@@ -246,6 +247,23 @@ type Node struct {
 
 // Launch starts a node from the command "crate" and waits until it answers.
 func Launch() (*Node, error) {
+	n, err := newNode()
+	if err != nil {
+		return nil, err
+	}
+	n.args = []string{"-Cdiscovery.type=single-node"}
+	if err := n.Start(); err != nil {
+		n.Stop()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Address is the host:port of the node for clients.
+func (n *Node) Address() string { return fmt.Sprintf("127.0.0.1:%d", n.ports[2]) }
+
+// newNode makes a node that does not run yet.
+func newNode() (*Node, error) {
 	n := &Node{}
 	var err error
 	if n.ports, err = freePorts(); err != nil {
@@ -255,12 +273,6 @@ func Launch() (*Node, error) {
 		return nil, err
 	}
 	n.URL = fmt.Sprintf("crate://crate@127.0.0.1:%d/", n.ports[2])
-	if err := n.Start(); err != nil {
-		if n.done != nil {
-			n.Stop()
-		}
-		return nil, err
-	}
 	return n, nil
 }
 
@@ -277,8 +289,16 @@ func freePorts() (ports [3]int, err error) {
 	return ports, nil
 }
 
-// Start starts the node again after Kill, on the same data and ports.
+// Start starts the node, after Kill on the same data and ports, and waits until it answers.
 func (n *Node) Start() error {
+	if err := n.begin(); err != nil {
+		return err
+	}
+	return n.wait()
+}
+
+// begin is Start without waiting.
+func (n *Node) begin() error {
 	log, err := os.OpenFile(filepath.Join(n.dir, "stdout.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -288,22 +308,19 @@ func (n *Node) Start() error {
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return err
 	}
-	n.cmd = exec.Command("crate", "-Cdiscovery.type=single-node", "-Cnetwork.host=127.0.0.1", fmt.Sprintf("-Chttp.port=%d", n.ports[0]),
-		fmt.Sprintf("-Ctransport.tcp.port=%d", n.ports[1]), fmt.Sprintf("-Cpsql.port=%d", n.ports[2]), "-Cpath.data="+data, "-Cudc.enabled=false")
+	n.cmd = exec.Command("crate", append([]string{"-Cnetwork.host=127.0.0.1", fmt.Sprintf("-Chttp.port=%d", n.ports[0]),
+		fmt.Sprintf("-Ctransport.tcp.port=%d", n.ports[1]), fmt.Sprintf("-Cpsql.port=%d", n.ports[2]), "-Cpath.data=" + data, "-Cudc.enabled=false"}, n.args...)...)
 	n.cmd.Env = append(os.Environ(), "CRATE_HEAP_SIZE=512m")
 	n.cmd.Stdout, n.cmd.Stderr = log, log
-	n.done = make(chan struct{})
 	if err := n.cmd.Start(); err != nil {
 		return fmt.Errorf("start crate: %w", err)
 	}
-	go func() {
-		_ = n.cmd.Wait() // 143 after SIGTERM
-		close(n.done)
-	}()
-	if err := n.watch(); err != nil {
-		return err
-	}
-	return n.wait()
+	n.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait() // 143 after SIGTERM
+		close(done)
+	}(n.cmd, n.done)
+	return n.watch()
 }
 
 // watch starts a shell that kills the node when the pipe from this process ends: that is, when this process is gone,
@@ -362,21 +379,23 @@ func (n *Node) lastWords() string {
 	return string(b[max(0, len(b)-2000):])
 }
 
-// Kill ends the node with SIGKILL.
+// Kill ends the node with SIGKILL. Start starts it again.
 func (n *Node) Kill() {
 	n.unwatch()
 	_ = n.cmd.Process.Kill()
 	<-n.done
 }
 
-// Stop ends the node and removes its data.
+// Stop ends the node, where it runs, and removes its data.
 func (n *Node) Stop() {
-	n.unwatch()
-	_ = n.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-n.done:
-	case <-time.After(10 * time.Second):
-		n.Kill()
+	if n.done != nil {
+		n.unwatch()
+		_ = n.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-n.done:
+		case <-time.After(10 * time.Second):
+			n.Kill()
+		}
 	}
 	_ = os.RemoveAll(n.dir)
 }

@@ -28,7 +28,7 @@ type Options struct {
 	URL      string       // crate://user:pw@host:5432,host2:5432/schema?sslmode=disable
 	Logger   *slog.Logger // slog.Default() where nil
 	Shards   int          // of the tables of numbers; a partition of events has one. 4 where 0; only for new tables
-	Replicas int          // copies of every shard beside the first; only for new tables
+	Replicas int          // copies of every shard beside the first; one where 0, once there is a second node; only for new tables
 	// Statement is the deadline of every single statement, 40 s where 0: longer than a cluster hangs when a node of it
 	// stops answering without dying (33 s measured).
 	Statement time.Duration

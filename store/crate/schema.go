@@ -24,7 +24,11 @@ const carried = "TEXT INDEX OFF STORAGE WITH (columnstore=false)"
 
 // tables are created in this order; the first one says that the schema is ours.
 func (d *DB) tables() []string {
-	one := fmt.Sprintf("CLUSTERED INTO 1 SHARDS WITH (number_of_replicas = '%d', column_policy = 'strict'", d.opts.Replicas)
+	replicas := "0-1" // the server makes a copy as soon as it has a second node
+	if d.opts.Replicas > 0 {
+		replicas = strconv.Itoa(d.opts.Replicas)
+	}
+	one := fmt.Sprintf("CLUSTERED INTO 1 SHARDS WITH (number_of_replicas = '%s', column_policy = 'strict'", replicas)
 	many := strings.Replace(one, "INTO 1 ", fmt.Sprintf("INTO %d ", d.opts.Shards), 1)
 	slow := fmt.Sprintf(", refresh_interval = %d)", refreshInterval)
 	return []string{
