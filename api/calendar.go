@@ -73,7 +73,11 @@ func (s *Server) calendarOf(ctx context.Context, a *asking) (calendarDocument, e
 	if err != nil {
 		return calendarDocument{}, err
 	}
-	doc := calendarDocument{head: s.headOf(a, p, ls, version), Days: make([]calendarDay, 0, len(edges)-1)}
+	h, err := s.headOf(ctx, a, p, ls, version)
+	if err != nil {
+		return calendarDocument{}, err
+	}
+	doc := calendarDocument{head: h, Days: make([]calendarDay, 0, len(edges)-1)}
 	numbers, at := t.group(nil, len(p.points)), map[int64]int64{}
 	for i, pt := range p.points {
 		at[pt.time] = numbers[i]

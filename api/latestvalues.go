@@ -42,7 +42,11 @@ func (s *Server) latest(ctx context.Context, a *asking) (*answer, error) {
 	}
 	at, value := &columns[len(dims)], &columns[len(dims)+1]
 	*at, *value = sheetColumn{name: "time", texts: []string{}}, sheetColumn{name: "value", values: []json.RawMessage{}}
-	doc := latestDocument{Metric: a.metric.ID, AsOf: s.asOf(a.metric.ID, version), Version: version, Rows: []latestRow{}}
+	since, err := s.asOf(ctx, a.metric.ID, version)
+	if err != nil {
+		return nil, err
+	}
+	doc := latestDocument{Metric: a.metric.ID, AsOf: since, Version: version, Rows: []latestRow{}}
 	for _, r := range all {
 		values := store.SplitKey(r.Key, len(dims))
 		if !fulfils(a.where, values) {

@@ -102,7 +102,10 @@ func (s *Server) series(ctx context.Context, a *asking) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := s.headOf(a, p, ls, version)
+	h, err := s.headOf(ctx, a, p, ls, version)
+	if err != nil {
+		return nil, err
+	}
 	h.Step = a.step.String()
 	switch {
 	case a.rows:

@@ -131,18 +131,33 @@ func sumError(ctx context.Context, a *asking, err error) error {
 	return fmt.Errorf("sums of %s: %w", a.metric.ID, err)
 }
 
-// asOf gives since when a metric's numbers are as they are: the time of the commit, as far as this process saw it.
-func (s *Server) asOf(metric string, version uint64) time.Time {
-	now := s.now().UTC().Truncate(time.Millisecond)
+// asOf gives since when a metric's numbers are as they are: the time of the commit, where the store keeps it, else when
+// this process first saw it.
+func (s *Server) asOf(ctx context.Context, metric string, version uint64) (time.Time, error) {
+	s.commits.mu.Lock()
+	c, ok := s.commits.seen[metric]
+	s.commits.mu.Unlock()
+	if ok && c.version == version {
+		return c.at, nil
+	}
+	c = commit{version, s.now().UTC().Truncate(time.Millisecond)}
+	if from, ok := s.store.(store.Committer); ok {
+		v, at, err := from.Committed(ctx, metric)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("as of: %w", err)
+		}
+		if !at.IsZero() {
+			c.at = at
+		}
+		if v != version {
+			return c.at, nil // a commit came between
+		}
+	}
 	s.commits.mu.Lock()
 	defer s.commits.mu.Unlock()
-	c, ok := s.commits.seen[metric]
-	if !ok || c.version != version {
-		c = commit{version, now}
-		if s.commits.seen == nil {
-			s.commits.seen = map[string]commit{}
-		}
-		s.commits.seen[metric] = c
+	if s.commits.seen == nil {
+		s.commits.seen = map[string]commit{}
 	}
-	return c.at
+	s.commits.seen[metric] = c
+	return c.at, nil
 }

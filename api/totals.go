@@ -57,7 +57,8 @@ func (s *Server) whole(ctx context.Context, a *asking) (p *plan, h head, err err
 		return nil, head{}, err
 	}
 	p = newPlan([]int64{a.from, a.to}, a.from, a.to, a.now, ls, false)
-	return p, s.headOf(a, p, ls, version), nil
+	h, err = s.headOf(ctx, a, p, ls, version)
+	return p, h, err
 }
 
 // totalOf adds up the whole window.

@@ -142,9 +142,13 @@ func (a *asking) autoStep(ls levels) []int64 {
 }
 
 // headOf says what an answer is about. points are all of its points, of which the last ones may be open.
-func (s *Server) headOf(a *asking, p *plan, ls levels, version uint64) head {
+func (s *Server) headOf(ctx context.Context, a *asking, p *plan, ls levels, version uint64) (head, error) {
+	at, err := s.asOf(ctx, a.metric.ID, version)
+	if err != nil {
+		return head{}, err
+	}
 	h := head{
-		Metric: a.metric.ID, From: utc(a.from), To: utc(a.to), TZ: a.loc.String(), Version: version, AsOf: s.asOf(a.metric.ID, version),
+		Metric: a.metric.ID, From: utc(a.from), To: utc(a.to), TZ: a.loc.String(), Version: version, AsOf: at,
 		MultiValued: a.multiValued(), Incomplete: []incomplete{}, Coarse: []coarseSpan{},
 	}
 	if kept := ls.kept(); kept > a.from && kept > minTime {
@@ -168,7 +172,7 @@ func (s *Server) headOf(a *asking, p *plan, ls levels, version uint64) head {
 	for _, c := range p.coarse {
 		h.Coarse = append(h.Coarse, coarseSpan{utc(c.from), utc(c.to), IntervalName(time.Duration(c.interval) * time.Second)})
 	}
-	return h
+	return h, nil
 }
 
 const (

@@ -140,3 +140,9 @@ func SplitKey(key string, n int) []string {
 	}
 	return out
 }
+
+// Committer is a store that keeps when the numbers of a metric last changed, for all processes alike.
+type Committer interface {
+	// Committed gives the version that a serving metric has and when it was raised; the zero time where that is unknown.
+	Committed(ctx context.Context, metric string) (version uint64, at time.Time, err error)
+}

@@ -117,7 +117,7 @@ func (d *DB) register(c *conn, p store.Plugin, list string, raised map[string]ui
 	}
 	if current == g.Serving && !same {
 		for _, m := range p.Metrics { // what is said of it may have changed
-			if raised[m.ID], err = raiseVersion(c, m.ID); err != nil {
+			if raised[m.ID], err = d.raiseVersion(c, m.ID); err != nil {
 				return g, err
 			}
 		}
@@ -226,7 +226,7 @@ func (d *DB) Promote(ctx context.Context, plugin string, generation uint32) erro
 			return err
 		}
 		for id := range ids {
-			if raised[id], err = raiseVersion(c, id); err != nil {
+			if raised[id], err = d.raiseVersion(c, id); err != nil {
 				return err
 			}
 		}
@@ -284,13 +284,32 @@ func (d *DB) Version(metric string) uint64 {
 	return 0
 }
 
-// raiseVersion counts a metric's version up inside a transaction; publish makes it known after the commit.
-func raiseVersion(c *conn, metric string) (n uint64, err error) {
-	err = c.each("INSERT INTO version VALUES(?,1) ON CONFLICT DO UPDATE SET n=n+1 RETURNING n", func(s *sqlite.Stmt) error {
+// raiseVersion counts a metric's version up inside a transaction and notes when; publish makes it known after the commit.
+func (d *DB) raiseVersion(c *conn, metric string) (n uint64, err error) {
+	if err := c.each("INSERT INTO version VALUES(?,1) ON CONFLICT DO UPDATE SET n=n+1 RETURNING n", func(s *sqlite.Stmt) error {
 		n = uint64(s.ColumnInt64(0))
 		return nil
-	}, metric)
-	return n, err
+	}, metric); err != nil {
+		return 0, err
+	}
+	return n, c.exec("INSERT OR REPLACE INTO setting VALUES(?,?)", committedKey+metric, d.now().UnixMilli())
+}
+
+// committedKey begins the settings that say when a metric's version was raised, in milliseconds since 1970.
+const committedKey = "committed "
+
+// Committed gives a metric's version and when it was raised; the zero time where nobody noted it.
+func (d *DB) Committed(ctx context.Context, metric string) (version uint64, at time.Time, err error) {
+	err = d.read(ctx, "when metric "+metric+" was committed", func(c *conn) error {
+		return c.each("SELECT v.n, s.v FROM version v LEFT JOIN setting s ON s.k=?2||v.metric WHERE v.metric=?1", func(s *sqlite.Stmt) error {
+			version = uint64(s.ColumnInt64(0))
+			if ms := s.ColumnInt64(1); ms != 0 {
+				at = time.UnixMilli(ms).UTC()
+			}
+			return nil
+		}, metric, committedKey)
+	})
+	return version, at, err
 }
 
 // publish makes versions known; they never go back, in whatever order they come.

@@ -298,7 +298,7 @@ func (w *commitment) raise(c *conn, changed map[string]bool) error {
 	}
 	for id, yes := range changed {
 		if yes {
-			if w.versions[id], err = raiseVersion(c, id); err != nil {
+			if w.versions[id], err = w.p.d.raiseVersion(c, id); err != nil {
 				return err
 			}
 		}

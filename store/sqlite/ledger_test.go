@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -143,4 +144,45 @@ func TestExpire_DayTableAndItsTwin(t *testing.T) {
 		t.Fatalf("%d rows removed, %v; want %d", n, err, 2500*6)
 	}
 	sameTwin(t, d, "count_1_86400")
+}
+
+// TestCommitted_IsTheSameForAll holds the time of a commit to be the commit's, in every process that has the file open.
+func TestCommitted_IsTheSameForAll(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "statscache.db")
+	at := time.Date(2018, 4, 26, 12, 0, 0, 5e6, time.UTC)
+	d, err := Open(ctx, Options{Path: path, Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if _, err := d.Attach(ctx, "s"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Register(ctx, store.Plugin{ID: "p", Fingerprint: "f", Metrics: []store.Metric{{ID: "m", Intervals: []time.Duration{time.Hour}}}}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.Checkpoint(ctx, store.CheckpointKey{Plugin: "p", Generation: 1, Stream: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(2) {
+		at = at.Add(time.Minute)
+		if err := c.Commit(ctx, &store.Commit{To: i + 1, Counters: []store.CounterDeltas{{Metric: "m", Interval: time.Hour, Cells: []store.Delta{{Cell: store.MakeCell(1, 0), N: 1}}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := Open(ctx, Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	for name, x := range map[string]*DB{"the one that committed": d, "another one": other} {
+		version, got, err := x.Committed(ctx, "m")
+		if err != nil || version != d.Version("m") || !got.Equal(at) {
+			t.Errorf("%s: version %d of %s, %v; want %d of %s", name, version, got, err, d.Version("m"), at)
+		}
+	}
+	if _, got, err := d.Committed(ctx, "unknown"); err != nil || !got.IsZero() {
+		t.Errorf("a metric that isn't there was committed %s (%v)", got, err)
+	}
 }

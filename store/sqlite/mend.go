@@ -49,7 +49,7 @@ func (d *DB) Repair(ctx context.Context, r store.Repair) error {
 			raised[f.Metric] = 0
 		}
 		for id := range raised {
-			if raised[id], err = raiseVersion(c, id); err != nil {
+			if raised[id], err = d.raiseVersion(c, id); err != nil {
 				return err
 			}
 		}

@@ -92,7 +92,7 @@ func (d *DB) moveHorizons(ctx context.Context, list []store.Horizon) error {
 				continue
 			}
 			moved[key] = h.Before
-			if raised[h.Metric], err = raiseVersion(c, h.Metric); err != nil {
+			if raised[h.Metric], err = d.raiseVersion(c, h.Metric); err != nil {
 				return err
 			}
 		}
