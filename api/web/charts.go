@@ -79,7 +79,7 @@ func seriesSVG(d columns, title, theme string, bars bool) []byte {
 	} else {
 		drawLines(g, d, x, y, open)
 	}
-	names := labels(d, y, height-bottom, bars)
+	names := labels(d, y, height-bottom, max(0, open-1), bars)
 	for _, l := range names {
 		g.text(width-right+8, l.y, "f"+colour(d.Series[l.i], l.i), "start", short(d.Series[l.i].Name(), int((right-16)/6.2)))
 	}
@@ -156,14 +156,14 @@ type label struct {
 	y float64
 }
 
-// labels gives where names stand beside the last values, moved apart where they would cover each other.
-func labels(d columns, y func(int64) float64, lowest float64, stacked bool) []label {
+// labels gives where names stand beside the values at a point, moved apart where they would cover each other.
+func labels(d columns, y func(int64) float64, lowest float64, last int, stacked bool) []label {
 	if len(d.Series) < 2 {
 		return nil
 	}
 	var out []label
 	for i, l := range d.Series {
-		v := y(at(l.Counts, len(d.Times)-1)) + 4
+		v := y(at(l.Counts, last)) + 4
 		if stacked {
 			v = lowest - float64(i)*14
 		}

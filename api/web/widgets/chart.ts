@@ -130,7 +130,8 @@ abstract class Chart extends Pointed<Columns> {
 
   /** Names where the lines end, moved apart where they would cover each other. */
   private atLines(svg: Element, d: Columns, y: (n: number) => number, x: number, room: number): void {
-    const names = d.series.map((l, i) => ({ l, i, y: y(l.counts[l.counts.length - 1] ?? 0) + 4 })).sort((a, b) => a.y - b.y);
+    const last = Math.max(0, Math.min(d.times.length, this.firstOpen(d)) - 1); // the open point says little yet
+    const names = d.series.map((l, i) => ({ l, i, y: y(l.counts[last] ?? 0) + 4 })).sort((a, b) => a.y - b.y);
     const most = Math.floor((HEIGHT - BOTTOM) / 13);
     names.length = Math.min(names.length, most);
     for (let k = names.length - 1, limit = HEIGHT - BOTTOM + 4; k >= 0; k--) limit = (names[k].y = Math.min(names[k].y, limit)) - 13;

@@ -248,6 +248,7 @@ export abstract class Widget<T> extends HTMLElement {
     if (this.data === undefined) return;
     this.paintHeader();
     this.draw(Math.max(120, this.body.clientWidth || 600));
+    this.body.style.setProperty("--h", "0px"); // what is there needs no room kept
     this.paintFoot(this.data as unknown as Head);
     this.toggle.hidden = this.table() === undefined;
     this.paintTable();
