@@ -32,7 +32,8 @@ import (
 //	inbox.blocks   what was accepted and not archived yet: a length (8 bytes, little endian) and a block, again and again
 //	manifest.json  the last one: every other entry with its size and SHA-256
 //
-// The inbox is read before the store: what was archived in between is in both, and counts once.
+// What is said of backfills is read before the inbox, and that before the store: what was archived in between is in both, and
+// counts once.
 const (
 	backupFormat  = 1
 	databaseEntry = "statscache.db"
@@ -44,8 +45,8 @@ const (
 
 // keptFolders and keptFiles are what else of a data dir a backup holds.
 var (
-	keptFolders = []string{"rejects", "plugins"}                     // immutable
-	keptFiles   = []string{switchesFile, programsFile, backfillFile} // immutable
+	keptFolders = []string{"rejects", "plugins"}       // immutable
+	keptFiles   = []string{switchesFile, programsFile} // immutable
 )
 
 // BackupSummary says what a backup holds.
@@ -106,10 +107,19 @@ func (d *Daemon) Backup(ctx context.Context, path string, progress func(done, to
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
 	m := manifest{Format: backupFormat, Version: d.version, Created: d.now().UTC(), Store: d.store.Kind(), Stream: d.journal.Stream()}
 	inbox, database := filepath.Join(temp, inboxEntry), filepath.Join(temp, databaseEntry)
+	files := []kept{{inboxEntry, inbox}}
+	// What this file says is done was durable before: so it goes first, or the copy would believe to have what came later.
+	text, err := os.ReadFile(filepath.Join(d.config.DataDir, backfillFile))
+	if err == nil {
+		files = append(files, kept{backfillFile, filepath.Join(temp, backfillFile)})
+		err = os.WriteFile(filepath.Join(temp, backfillFile), text, 0o600)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return sum, fmt.Errorf("backup of %s: %w", backfillFile, err)
+	}
 	if m.Inbox, err = d.saveInbox(ctx, inbox); err != nil {
 		return sum, fmt.Errorf("backup of the inbox: %w", err)
 	}
-	files := []kept{{inboxEntry, inbox}}
 	if m.Store == "sqlite" {
 		if err := sqlite.Snapshot(ctx, d.config.Store.Path, database); err != nil {
 			return sum, fmt.Errorf("backup of the store: %w", err)

@@ -232,7 +232,7 @@ func allowedEntry(name string) bool {
 	if !fs.ValidPath(name) || strings.Contains(name, "\\") {
 		return false
 	}
-	if name == databaseEntry || name == inboxEntry || slices.Contains(keptFiles, name) {
+	if name == databaseEntry || name == inboxEntry || name == backfillFile || slices.Contains(keptFiles, name) {
 		return true
 	}
 	folder, _, ok := strings.Cut(name, "/")

@@ -96,3 +96,36 @@ func TestRenumbered_KeepsTheHoles(t *testing.T) {
 		t.Error("a block of any length is taken")
 	}
 }
+
+// TestBackup_DoesNotBelieveToHaveWhatABackfillFetchedMeanwhile: what is noted as done after the backup began is not noted
+// in the copy, unless its events are there.
+func TestBackup_DoesNotBelieveToHaveWhatABackfillFetchedMeanwhile(t *testing.T) {
+	c := testConfig(t)
+	d, err := Open(t.Context(), Options{Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(c.DataDir, backfillFile)
+	note := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note(`{"a":{"done":[{"from":0,"to":1}]}}`)
+	file := filepath.Join(t.TempDir(), "backup")
+	sum, err := d.Backup(t.Context(), file, func(int, int) { note(`{"a":{"done":[{"from":0,"to":9}]}}`) })
+	if err != nil || sum.Files == 0 {
+		t.Fatal(err)
+	}
+	if err := d.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	back := testConfig(t)
+	if _, err := Restore(t.Context(), back, file, slog.New(slog.DiscardHandler), nil); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(back.DataDir, backfillFile))
+	if err != nil || !strings.Contains(string(text), `"to":1}`) {
+		t.Errorf("the copy notes %s (%v)", text, err)
+	}
+}
