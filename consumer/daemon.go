@@ -88,7 +88,8 @@ type Daemon struct {
 
 	current   atomic.Pointer[config.Config] // what Reload has put in force
 	reloading sync.Mutex
-	retained  chan struct{} // another retention is in force
+	retained  chan struct{}         // another retention is in force
+	keeping   atomic.Pointer[share] // how far the first retention is; nil but while it runs
 
 	cleanups []cleanup
 	failed   chan error      // of the first part that gave up

@@ -11,6 +11,7 @@ import (
 	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/config"
 	"github.com/statscache/statscache/consumer/source/zmq"
+	"github.com/statscache/statscache/plugins/host"
 )
 
 // Status says how everything is doing.
@@ -90,6 +91,9 @@ func (d *Daemon) Plugins() []api.PluginStatus {
 func (d *Daemon) ownPlugins() []api.PluginStatus {
 	out := []api.PluginStatus{}
 	for _, p := range d.host.Plugins() {
+		if p.State == host.Starting {
+			p.Error = cmp.Or(p.Error, d.retaining())
+		}
 		out = append(out, api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(p.State), Builtin: p.Builtin,
 			Metrics: p.Metrics, Lag: p.Lag, Restarts: uint64(p.Restarts), DeadLetters: uint64(p.DeadLetters), Error: cmp.Or(p.Error, d.changes.doubt(p.ID))})
 	}
@@ -113,6 +117,14 @@ func (d *Daemon) Ready() (checks []api.Check) {
 			inbox.OK, inbox.Reason = false, "the inbox can't be read: "+why
 		}
 		checks = append(checks, inbox, storeCheck("consume", "archive", "the store takes no events: ", unable))
+	}
+	if why := d.retaining(); why != "" { // no check where there is nothing to wait for
+		if d.roles.Consume {
+			checks = append(checks, api.Check{Role: "consume", Name: "retention", Reason: why})
+		}
+		if d.roles.Compute {
+			checks = append(checks, api.Check{Role: "compute", Name: "retention", Reason: why})
+		}
 	}
 	if d.roles.Compute {
 		checks = append(checks, d.pluginsCheck())

@@ -60,7 +60,8 @@ func (s keptStore) Register(ctx context.Context, p store.Plugin) (store.Generati
 
 // firstUpkeep applies retention where the store can be reached; else the next one does.
 func (d *Daemon) firstUpkeep(ctx context.Context) error {
-	err := d.upkeep(ctx)
+	defer d.keeping.Store(nil)
+	err := d.upkeep(ctx, func(done, total int) { d.keeping.Store(&share{done, total}) })
 	if errors.Is(err, store.ErrUnavailable) {
 		d.postponed(err)
 		return nil
@@ -74,6 +75,9 @@ func (d *Daemon) postponed(err error) {
 
 // startUpkeep applies retention again and again, with now also at once; kept is closed then.
 func (d *Daemon) startUpkeep(kept chan<- struct{}, now bool) {
+	if now {
+		d.keeping.Store(&share{})
+	}
 	d.background("retention", func(ctx context.Context) error {
 		if now {
 			if err := d.firstUpkeep(ctx); err != nil {
@@ -90,7 +94,7 @@ func (d *Daemon) startUpkeep(kept chan<- struct{}, now bool) {
 			case <-tick.C:
 			case <-d.retained:
 			}
-			if err := d.upkeep(ctx); err != nil && ctx.Err() == nil {
+			if err := d.upkeep(ctx, func(int, int) {}); err != nil && ctx.Err() == nil {
 				d.postponed(err)
 			}
 		}
@@ -109,8 +113,24 @@ func after(done <-chan struct{}, run func(context.Context) error) func(context.C
 	}
 }
 
-// upkeep removes what is past its retention. Horizons are recorded by the store before anything is removed.
-func (d *Daemon) upkeep(ctx context.Context) error {
+// share is how much of something is done.
+type share struct{ done, total int }
+
+// retaining says how far the first retention is, which archive and plugins wait for; "" once it is done.
+func (d *Daemon) retaining() string {
+	s := d.keeping.Load()
+	switch {
+	case s == nil:
+		return ""
+	case s.total == 0:
+		return "retention runs first"
+	}
+	return fmt.Sprintf("retention runs first: %d of %d metrics are done", s.done, s.total)
+}
+
+// upkeep removes what is past its retention, metric by metric. Horizons are recorded by the store before anything is
+// removed.
+func (d *Daemon) upkeep(ctx context.Context, progress func(done, total int)) error {
 	if d.moved.Load() {
 		return nil // what is copied must not change
 	}
@@ -119,14 +139,19 @@ func (d *Daemon) upkeep(ctx context.Context) error {
 		return fmt.Errorf("list metrics: %w", err)
 	}
 	now, c := d.now(), d.current.Load()
-	var all []store.Horizon
-	for _, m := range metrics {
-		all = append(all, horizons(c, m.Metric, now)...)
+	rows := int64(0)
+	for i, m := range metrics {
+		progress(i, len(metrics))
+		list := horizons(c, m.Metric, now)
+		if len(list) == 0 {
+			continue
+		}
+		n, err := d.store.ExpireCounters(ctx, list)
+		if rows += n; err != nil {
+			return fmt.Errorf("remove old rows of %s: %w", m.ID, err)
+		}
 	}
-	rows, err := d.store.ExpireCounters(ctx, all)
-	if err != nil {
-		return fmt.Errorf("remove old rows: %w", err)
-	}
+	progress(len(metrics), len(metrics))
 	events := int64(0)
 	if keep := c.ArchiveRetention; keep > 0 {
 		if events, err = d.store.ExpireArchive(ctx, now.Add(-keep).UnixMicro()); err != nil {

@@ -46,13 +46,23 @@ func TestHorizons_ShorterWishOfAPluginWinsOverTheDefaultNotOverTheFile(t *testin
 	}
 }
 
-// slowRetention is a store in which removing takes until it is let go.
+// slowRetention is a store of two metrics in which removing of the second takes until it is let go.
 type slowRetention struct {
 	store.Store
 	asked, let chan struct{}
 }
 
+func (s slowRetention) Metrics(context.Context) (out []store.ServedMetric, err error) {
+	for _, id := range []string{"first", "second"} {
+		out = append(out, store.ServedMetric{Metric: store.Metric{ID: id, Intervals: []time.Duration{time.Second}, Retention: time.Hour}})
+	}
+	return out, nil
+}
+
 func (s slowRetention) ExpireCounters(ctx context.Context, h []store.Horizon) (int64, error) {
+	if h[0].Metric == "first" {
+		return 0, nil
+	}
 	close(s.asked)
 	select {
 	case <-s.let:
@@ -65,7 +75,7 @@ func (s slowRetention) ExpireCounters(ctx context.Context, h []store.Horizon) (i
 // TestStart_DoesNotWaitForRetention: after a long pause there may be much to remove; until then sockets are read into the
 // inbox, and nothing is archived.
 func TestStart_DoesNotWaitForRetention(t *testing.T) {
-	d, err := Open(t.Context(), Options{Config: testConfig(t)})
+	d, err := Open(t.Context(), Options{Config: testConfig(t), Bundled: testPrograms(t)[:1]})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,10 +101,30 @@ func TestStart_DoesNotWaitForRetention(t *testing.T) {
 	if n := d.feed.archivedTo(); n != 0 {
 		t.Errorf("archived to %d before retention was applied", n)
 	}
+	const said = "retention runs first: 1 of 2 metrics are done"
+	if got := retentionSays(d, "consume"); got != said {
+		t.Errorf("ready says %q, want %q", got, said)
+	}
+	if list := d.Plugins(); len(list) != 1 || list[0].Error != said {
+		t.Errorf("plugins %+v", list)
+	}
 	close(slow.let)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := d.waitArchived(ctx, 1); err != nil {
 		t.Error(err)
 	}
+	if got := retentionSays(d, "consume") + retentionSays(d, "compute"); got != "" {
+		t.Errorf("afterwards ready says %q", got)
+	}
+}
+
+// retentionSays gives why a role is not ready because of retention.
+func retentionSays(d *Daemon, role string) string {
+	for _, c := range d.Ready() {
+		if c.Role == role && c.Name == "retention" && !c.OK {
+			return c.Reason
+		}
+	}
+	return ""
 }
