@@ -127,8 +127,17 @@ func (a *archiver) archiveAll(ctx context.Context, blocks []*block.Block) error 
 		done, err := a.attempt(ctx, blocks)
 		if err == nil {
 			a.metrics.archiveSeconds.Observe(time.Since(began).Seconds())
-			a.took(blocks, done, repeated)
-			return nil
+			if !repeated {
+				a.took(blocks, counted(done))
+				a.feed.offer(owned(done), blocks[len(blocks)-1].Upto)
+				return nil
+			}
+			var all []fate
+			if all, err = a.readBack(ctx, blocks, done); err == nil {
+				a.took(blocks, all)
+				a.feed.reach(blocks[len(blocks)-1].Upto)
+				return nil
+			}
 		}
 		repeated = true
 		if errors.Is(err, store.ErrFenced) {
@@ -192,25 +201,17 @@ func (a *archiver) failed(err error) {
 	}
 }
 
-// took notes what the store has taken. Where the call was repeated, an attempt that failed may have taken it already, and
-// the answer to the last one need not name it as owned: then plugins read it back from the archive, which knows.
-func (a *archiver) took(blocks []*block.Block, done []store.Archived, repeated bool) {
+// took notes what the store has taken.
+func (a *archiver) took(blocks []*block.Block, all []fate) {
 	if a.down.Swap(nil) != nil {
 		a.log.Info("the store takes events again")
 	}
 	a.metrics.storeUp.Set(1)
-	owned := make([]*block.Block, 0, len(done))
-	for i, d := range done {
-		a.tallies.archived(blocks[i].First, d)
-		owned = append(owned, d.Owned)
-		a.owned.Add(uint64(d.Owned.Len()))
-		a.metrics.owned.Add(float64(d.Owned.Len()))
-		a.metrics.duplicate.Add(float64(d.Duplicates))
-		a.metrics.expired.Add(float64(d.Expired))
-	}
-	if upto := blocks[len(blocks)-1].Upto; repeated {
-		a.feed.reach(upto)
-	} else {
-		a.feed.offer(owned, upto)
+	for i, o := range all {
+		a.tallies.archived(blocks[i].First, o)
+		a.owned.Add(uint64(o.owned))
+		a.metrics.owned.Add(float64(o.owned))
+		a.metrics.duplicate.Add(float64(o.duplicates))
+		a.metrics.expired.Add(float64(o.expired))
 	}
 }

@@ -3,8 +3,6 @@ package consumer
 import (
 	"sync"
 	"sync/atomic"
-
-	"github.com/statscache/statscache/store"
 )
 
 // importTally counts what became of the events of one import. A block holds the events of one import only, so that the counts
@@ -28,7 +26,7 @@ func (t *tallies) expect(first uint64, i *importTally) {
 }
 
 // archived counts what became of the block at first, if it is an import's.
-func (t *tallies) archived(first uint64, a store.Archived) {
+func (t *tallies) archived(first uint64, o fate) {
 	t.mu.Lock()
 	i := t.of[first]
 	delete(t.of, first)
@@ -36,7 +34,7 @@ func (t *tallies) archived(first uint64, a store.Archived) {
 	if i == nil {
 		return
 	}
-	i.owned.Add(int64(a.Owned.Len()))
-	i.duplicates.Add(int64(a.Duplicates))
-	i.expired.Add(int64(a.Expired))
+	i.owned.Add(int64(o.owned))
+	i.duplicates.Add(int64(o.duplicates))
+	i.expired.Add(int64(o.expired))
 }
