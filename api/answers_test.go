@@ -198,6 +198,36 @@ func TestAnswers_ConcurrentMissesAskOnce(t *testing.T) {
 	}
 }
 
+// TestCounts_ConcurrentQuestionsRunOnce asks the same for counts all at once, its parameters in two orders.
+func TestCounts_ConcurrentQuestionsRunOnce(t *testing.T) {
+	f := volumeStore()
+	f.gate = make(chan struct{})
+	s := newTestServer(t, Options{Store: f, Registry: prometheus.NewRegistry()})
+	window := fmt.Sprintf("from=%d&to=%d", testNow-1000, testNow-10)
+	urls := []string{"count?" + window, fmt.Sprintf("count?to=%d&from=%d", testNow-10, testNow-1000)}
+	var wg sync.WaitGroup
+	bodies := make([]string, 60)
+	for i := range bodies {
+		wg.Go(func() { bodies[i] = get(s, http.MethodGet, "/api/v1/metrics/volume/"+urls[i%len(urls)]).Body.String() })
+	}
+	waitFor(t, "all requests to be under way", func() bool { return counted(t, s.observe.misses) == float64(len(bodies)) })
+	close(f.gate)
+	wg.Wait()
+	for _, b := range bodies {
+		if b != bodies[0] || !strings.Contains(b, `"count":`) {
+			t.Fatalf("answers differ: %q and %q", b, bodies[0])
+		}
+	}
+	together := f.asked.Swap(0)
+	alone := newTestServer(t, Options{Store: f, Registry: prometheus.NewRegistry()})
+	if b := get(alone, http.MethodGet, "/api/v1/metrics/volume/"+urls[0]).Body.String(); b != bodies[0] {
+		t.Errorf("asked alone: %q, want %q", b, bodies[0])
+	}
+	if once := f.asked.Load(); together != once || once == 0 {
+		t.Errorf("the store was asked %d times, want %d as for one", together, once)
+	}
+}
+
 // waitFor polls for something that other goroutines do.
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()

@@ -34,7 +34,7 @@ type fakeStore struct {
 	fail    error
 
 	tooCostly bool          // Sums says so
-	gate      chan struct{} // when set, Rows waits for it
+	gate      chan struct{} // when set, Rows and Sums wait for it
 
 	lists, asked atomic.Int64 // calls of Metrics; of Rows and Latest
 }
@@ -167,8 +167,18 @@ func (f *fakeStore) Horizons(context.Context) (store.Horizons, error) {
 }
 
 // Sums adds up by looking at every row.
-func (f *fakeStore) Sums(_ context.Context, q store.SumQuery) ([]store.Sum, error) {
+func (f *fakeStore) Sums(ctx context.Context, q store.SumQuery) ([]store.Sum, error) {
 	f.asked.Add(1)
+	f.mu.Lock()
+	gate := f.gate
+	f.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
