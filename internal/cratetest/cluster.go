@@ -11,9 +11,6 @@ import (
 	"time"
 )
 
-// clusterStart is how long nodes that start at once may take: they share the machine.
-const clusterStart = 4 * time.Minute
-
 // Cluster is a private CrateDB of several nodes. Tests that kill nodes launch one each.
 type Cluster struct {
 	Nodes []*Node
@@ -45,14 +42,14 @@ func LaunchCluster(t testing.TB, nodes int) *Cluster {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.Now().Add(clusterStart)
+	deadline := time.Now().Add(startTime)
 	for {
-		err := within(startTime, func(ctx context.Context) error { return c.Whole(ctx) })
+		err := within(patience, c.Whole)
 		if err == nil {
 			return c
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no cluster of %d nodes within %s (%v): %s", nodes, clusterStart, err, c.Nodes[0].lastWords())
+			t.Fatalf("no cluster of %d nodes within %s (%v): %s", nodes, startTime, err, c.Nodes[0].lastWords())
 		}
 		time.Sleep(200 * time.Millisecond)
 	}

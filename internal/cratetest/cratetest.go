@@ -25,7 +25,8 @@ import (
 const Env = "STATSCACHE_TEST_CRATE"
 
 const (
-	startTime = 90 * time.Second // a node starts in about 5 s on an idle machine
+	startTime = 4 * time.Minute  // a node starts in about 5 s on an idle machine, and takes minutes on a very busy one
+	patience  = 10 * time.Second // for one attempt to reach it
 	howTo     = "needs a CrateDB: set " + Env + "=crate://crate@host:5432/, or put the vendor's \"crate\" on PATH " +
 		"(https://cratedb.com/download: the tarball has bin/crate; or run the container image \"crate\" and set " + Env + ")"
 )
@@ -357,7 +358,10 @@ func (n *Node) wait() error {
 		return err
 	}
 	for {
-		_, err := serverVersion(ctx, u)
+		err := within(patience, func(ctx context.Context) error {
+			_, err := serverVersion(ctx, u)
+			return err
+		})
 		if err == nil {
 			return nil
 		}

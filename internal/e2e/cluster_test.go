@@ -36,16 +36,21 @@ type cluster struct {
 func newCluster(t testing.TB, ports map[string][]int) *cluster {
 	t.Helper()
 	c := &cluster{t: t, url: cratetest.Reuse(t), more: map[string]string{"endpoints": endpoints(ports)}}
-	// To make the tables takes CrateDB a while on a busy machine; no process is to be blamed for that.
+	c.waitTables()
+	return c
+}
+
+// waitTables has the tables made. That takes CrateDB a while on a busy machine; no process is to be blamed for it.
+func (c *cluster) waitTables() {
+	c.t.Helper()
 	if err := poll(3*time.Minute, func() error {
 		if r := c.site().run("verify"); r.code != 0 {
 			return errors.New(r.stderr)
 		}
 		return nil
 	}); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	return c
 }
 
 // site is an installation of its own on the cluster.

@@ -1,0 +1,212 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// settledFor is how long nothing may change before all is done: late events of others are looked for every 15 seconds.
+const settledFor = 17 * time.Second
+
+// chaosFaults names the variable with the number of faults of a shorter or longer form.
+const chaosFaults = "STATSCACHE_CLUSTER_FAULTS"
+
+// settle waits until everything that is archived is counted and nothing comes any more, and gives the number of events.
+func (c *clusterChaos) settle(within time.Duration) int64 {
+	c.t.Helper()
+	web := c.webs[0].d
+	last, since := int64(-1), time.Now()
+	web.waitFor(within, "all is counted", func() error {
+		time.Sleep(300 * time.Millisecond) // each look is work for the database
+		s, err := web.look()
+		if err != nil {
+			return err
+		}
+		if s.Owned != last {
+			last, since = s.Owned, time.Now()
+		}
+		for _, x := range s.Cluster.Streams {
+			if !x.Retired && x.Node == "" {
+				return fmt.Errorf("stream %s is nobody's", x.ID)
+			}
+		}
+		if len(s.Plugins) == 0 {
+			return errors.New("no plugin is known")
+		}
+		for _, p := range s.Plugins {
+			if p.Lag > 0 || p.State == "quarantined" {
+				return fmt.Errorf("plugin %s is %s, %d events behind", p.ID, p.State, p.Lag)
+			}
+		}
+		n, err := web.totalNow("volume-1m")
+		if err == nil && n != s.Owned {
+			err = fmt.Errorf("%d events counted, %d owned", n, s.Owned)
+		}
+		if left := settledFor - time.Since(since); err == nil && left > 0 {
+			err = fmt.Errorf("%d events; the last one came %s ago", last, time.Since(since).Round(time.Second))
+		}
+		return err
+	})
+	return last
+}
+
+// totalNow adds up the events of an ident over all time; the database may be away.
+func (d *daemon) totalNow(ident string) (sum int64, err error) {
+	code, body, err := get("http://"+d.api+"/api/"+ident+"?order=asc&rows_per_page=1000000&stop="+farStop, "Accept", "text/csv")
+	if err != nil || code != 200 {
+		return 0, fmt.Errorf("%s: %d, %w: %.300s", ident, code, err, body)
+	}
+	for i, line := range strings.Split(strings.TrimSuffix(body, "\n"), "\n") {
+		if i == 0 {
+			continue
+		}
+		_, n, ok := cutLast(line)
+		if !ok {
+			return 0, fmt.Errorf("%s: row %q", ident, line)
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// prove holds what is there in the end to the promises: the numbers are a recount of the archived events, each once;
+// what a consumer was up to get is archived; both API nodes say the same; verify finds nothing.
+func (c *clusterChaos) prove() {
+	t := c.t
+	t.Helper()
+	owned := c.settle(4 * time.Minute)
+	web := c.webs[0].d
+	archived := web.archived()
+	if int64(len(archived)) != owned {
+		t.Errorf("%d events archived, %d owned", len(archived), owned)
+	}
+	times, want := map[string]int{}, map[string]int64{}
+	for _, e := range archived {
+		if times[e.ID]++; times[e.ID] > 1 {
+			t.Errorf("event %s is archived %d times", e.ID, times[e.ID])
+		}
+		want[fmt.Sprintf("%d,%s", e.Time.Unix()+1, e.Topic)]++
+	}
+	c.missing(times)
+	got := map[string]int64{}
+	for _, line := range strings.Split(strings.TrimSuffix(web.rows("volume-by-topic-1s", 1_000_000), "\n"), "\n")[1:] {
+		row, n, ok := cutLast(line)
+		if !ok {
+			t.Fatalf("row %q", line)
+		}
+		got[row] += n
+	}
+	lost, doubled := int64(0), int64(0)
+	for row := range maps.Keys(merged(want, got)) {
+		if d := got[row] - want[row]; d > 0 {
+			doubled += d
+		} else {
+			lost -= d
+		}
+	}
+	if lost+doubled > 0 {
+		t.Errorf("against a recount of %d archived events, %d are lost and %d doubled in the numbers", len(archived), lost, doubled)
+	}
+	noteResult(t, "archived events in the numbers", fmt.Sprintf("%d, %d lost, %d doubled", len(archived), lost, doubled))
+	c.alike("volume-1s", "volume-1m", "volume-1d", "volume-by-topic-1s", "volume-by-topic-1m", "volume-by-category-1m")
+	for _, m := range c.all() {
+		m.d.stop()
+	}
+	for _, p := range c.below {
+		if p.alive() {
+			t.Errorf("process %d (%s) of a killed one still runs", p.pid, p.command)
+		}
+	}
+	c.site().verifyClean()
+}
+
+func merged(a, b map[string]int64) map[string]int64 {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// alike compares the answers of both API nodes.
+func (c *clusterChaos) alike(idents ...string) {
+	c.t.Helper()
+	for _, ident := range idents {
+		one, two := c.webs[0].d.rows(ident, 1_000_000), c.webs[1].d.rows(ident, 1_000_000)
+		if difference := firstDifference(two, one); difference != "" {
+			c.t.Errorf("the API nodes differ in %s: %s", ident, difference)
+		}
+	}
+}
+
+// missing looks for events that were sent and are not archived. That is lost which a consumer got and had the time to
+// keep; what was sent while none was up, or was on its way to one that was killed, is reported.
+func (c *clusterChaos) missing(archived map[string]int) {
+	c.t.Helper()
+	for _, m := range c.consumers {
+		m.ends(time.Now())
+	}
+	known, lost, away, onTheWay, k := 0, 0, 0, 0, 0
+	for n := int64(1); n <= c.bus.sent; n++ {
+		if archived["2026-"+c.bus.run+"-"+strconv.FormatInt(n, 10)] > 0 {
+			known++
+			continue
+		}
+		for k < len(c.sent)-1 && c.sent[k].n < n {
+			k++
+		}
+		from, to := c.sent[max(0, k-1)].at, c.sent[k].at
+		switch {
+		case c.heard(from, to.Add(underWay)):
+			if lost++; lost <= 5 {
+				c.t.Errorf("event %d, sent at %s to a consumer that was up, is not archived", n, to.Format(time.TimeOnly))
+			}
+		case c.heard(from, to):
+			onTheWay++
+		default:
+			away++
+		}
+	}
+	if known != len(archived) {
+		c.t.Errorf("%d archived events were never sent", len(archived)-known)
+	}
+	if lost > 0 {
+		c.t.Errorf("%d events are lost", lost)
+	}
+	noteResult(c.t, "events sent", fmt.Sprintf("%d; not archived: %d that a consumer had, %d on their way to one that was killed or stopped, %d while none was up",
+		c.bus.sent, lost, onTheWay, away))
+	if int64(known) < c.bus.sent/4 {
+		c.t.Errorf("%d of %d events are archived: that proves little", known, c.bus.sent)
+	}
+}
+
+// heard says whether one consumer listened all that time.
+func (c *clusterChaos) heard(from, to time.Time) bool {
+	return slices.ContainsFunc(c.consumers, func(m *member) bool {
+		return slices.ContainsFunc(m.spans, func(s span) bool { return !s.from.After(from) && !s.to.Before(to) })
+	})
+}
+
+// TestClusterChaos_EveryRoleOnThreeNodes: two consumers of the same publishers, two compute nodes and two API nodes on a
+// CrateDB of three nodes, of which anybody is killed and stopped at random, while connections are cut.
+func TestClusterChaos_EveryRoleOnThreeNodes(t *testing.T) {
+	faults, rate, pause, within := 200, 100, 1800*time.Millisecond, 8*time.Minute
+	if text := os.Getenv(chaosFaults); text != "" {
+		var err error
+		if faults, err = strconv.Atoi(text); err != nil || faults <= 0 {
+			t.Fatalf("%s=%q: want a number of faults", chaosFaults, text)
+		}
+		rate, pause = 50, 600*time.Millisecond
+	} else if !long() {
+		t.Skip("SKIPPED: minutes on three database nodes; run `make e2e`, or set " + chaosFaults + "=10 for a short form")
+	}
+	c := newClusterChaos(t)
+	defer c.report()
+	c.run(faults, rate, pause, within)
+	c.prove()
+}
