@@ -219,8 +219,25 @@ type pending struct {
 	owned *bool
 }
 
-// insert repeats a batch for whatever of it is not known to be in the table, and finds out whose the rest is.
-func (d *DB) insert(ctx context.Context, stream string, todo []pending) error {
+// insert inserts events. One that the server refuses for good, while it takes others, must not stop its stream: it is kept
+// without what it is searched by.
+func (d *DB) insert(ctx context.Context, stream string, list []pending) error {
+	err := d.insertAll(ctx, stream, list)
+	switch n := len(list); {
+	case !errors.Is(err, errRefused):
+		return err
+	case n > 1: // what is in the table already is found to be ours again
+		return errors.Join(d.insert(ctx, stream, list[:n/2]), d.insert(ctx, stream, list[n/2:]))
+	}
+	e := list[0]
+	d.log.Error("the database refuses an event; it is kept without its names, and searches by them won't find it", "event", e.id, "stream", stream,
+		"position", e.seq, "error", err)
+	e.event = e.bare()
+	return d.insertAll(ctx, stream, []pending{e})
+}
+
+// insertAll repeats a batch for whatever of it is not known to be in the table, and finds out whose the rest is.
+func (d *DB) insertAll(ctx context.Context, stream string, todo []pending) error {
 	return d.retry(ctx, "insert events", func(ctx context.Context) error {
 		left, there, err := d.insertOnce(ctx, stream, todo)
 		todo = slices.Concat(left, there)

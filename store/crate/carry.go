@@ -3,7 +3,6 @@ package crate
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,7 +15,8 @@ var _ store.Carrier = (*DB)(nil)
 // complete.
 const carriageKey = "carriage:"
 
-// Serving gives all plugins as their serving generations were registered, after repairs that were broken off.
+// Serving gives all plugins as their serving generations were registered, after repairs and revivals
+// that were broken off.
 func (d *DB) Serving(ctx context.Context) (out []store.Serving, err error) {
 	err = d.eachPlugin(ctx, func() { out = nil }, func(id string, doc pluginDoc) {
 		if p, ok := doc.Definitions[doc.Serving]; ok {
@@ -25,31 +25,35 @@ func (d *DB) Serving(ctx context.Context) (out []store.Serving, err error) {
 	})
 	for _, p := range out {
 		if err == nil {
-			err = d.finishRepair(ctx, p.ID, p.Generation)
+			err = d.finishAll(ctx, p.ID, p.Generation)
 		}
 	}
 	return out, err
 }
 
-// Letters lists the dead letters of one generation by place.
-func (d *DB) Letters(ctx context.Context, plugin string, generation uint32, after store.Place, limit int) (list []store.StreamDeadLetter, err error) {
-	seq, err := position(after.Seq)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.refresh(ctx, "dead_letters"); err != nil {
-		return nil, err
-	}
-	err = d.query(ctx, "read dead letters", func() { list = nil }, func(r pgx.Rows) error {
-		var l store.StreamDeadLetter
-		var seq, at int64
-		err := r.Scan(&l.Stream, &seq, &l.ID, &l.Error, &at)
-		l.Seq, l.At = uint64(seq), time.UnixMicro(at).UTC()
-		list = append(list, l)
+// finishAll finishes repairs and revivals that were broken off.
+func (d *DB) finishAll(ctx context.Context, plugin string, generation uint32) error {
+	if err := d.refresh(ctx, "checkpoints"); err != nil {
 		return err
-	}, "SELECT stream, seq, id, error, at FROM dead_letters WHERE plugin = $1 AND generation = $2 AND (stream > $3 OR stream = $3 AND seq > $4) "+
-		"ORDER BY stream, seq LIMIT $5", plugin, int64(generation), after.Stream, seq, int64(max(limit, 0)))
-	return list, err
+	}
+	var left []string
+	err := d.query(ctx, "list checkpoints", func() { left = nil }, func(r pgx.Rows) error {
+		var stream string
+		err := r.Scan(&stream)
+		left = append(left, stream)
+		return err
+	}, "SELECT stream FROM checkpoints WHERE plugin = $1 AND generation = $2 AND pos <> intent AND NOT ("+ownStreams+")", plugin, int64(generation), store.Loose)
+	for _, stream := range left {
+		if err == nil {
+			err = d.finishLoose(ctx, plugin, generation, stream)
+		}
+	}
+	return err
+}
+
+// Letters lists the dead letters of one generation by place.
+func (d *DB) Letters(ctx context.Context, plugin string, generation uint32, after store.Place, limit int) ([]store.StreamDeadLetter, error) {
+	return d.letters(ctx, plugin, generation, after, limit, letterThere)
 }
 
 // Carriages lists the migrations into this schema.

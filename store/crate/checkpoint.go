@@ -84,7 +84,10 @@ func (d *DB) Checkpoint(ctx context.Context, key store.CheckpointKey) (store.Che
 	if err != nil {
 		return nil, err
 	}
-	if err := d.finishRepair(ctx, key.Plugin, key.Generation); err != nil {
+	if err := d.finishLoose(ctx, key.Plugin, key.Generation, repairStream); err != nil {
+		return nil, err
+	}
+	if err := d.finishLoose(ctx, key.Plugin, key.Generation, revivePrefix+key.Stream); err != nil {
 		return nil, err
 	}
 	c := &checkpoint{db: d, key: key, guard: d.checkpointGuard(key)}
@@ -242,7 +245,7 @@ func (d *DB) Positions(ctx context.Context, plugin string, generation uint32) ([
 		p.Pos, p.Intent = uint64(pos), uint64(intent)
 		out = append(out, p)
 		return err
-	}, "SELECT stream, pos, intent FROM checkpoints WHERE plugin = $1 AND generation = $2 AND stream <> $3 ORDER BY stream",
+	}, "SELECT stream, pos, intent FROM checkpoints WHERE plugin = $1 AND generation = $2 AND "+ownStreams+" ORDER BY stream",
 		plugin, int64(generation), repairStream)
 	return out, err
 }

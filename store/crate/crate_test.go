@@ -70,6 +70,8 @@ func TestSums(t *testing.T) { storetest.Sums(t, emptied) }
 
 func TestScan(t *testing.T) { storetest.Scan(t, emptied) }
 
+func TestRequeue(t *testing.T) { storetest.Requeue(t, emptied) }
+
 func TestMend(t *testing.T) { storetest.Mend(t, emptied) }
 
 // run runs statements beside the store.

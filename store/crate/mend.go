@@ -28,7 +28,7 @@ func (d *DB) Repair(ctx context.Context, r store.Repair) error {
 	if err != nil {
 		return err
 	}
-	c, err := d.repairer(ctx, r.Plugin, r.Generation)
+	c, err := d.looseWriter(ctx, r.Plugin, r.Generation, repairStream)
 	if err != nil {
 		return err
 	}
@@ -54,18 +54,18 @@ func (d *DB) Repair(ctx context.Context, r store.Repair) error {
 	return c.finish(ctx)
 }
 
-// repairer takes the checkpoint of a generation's repairs.
-func (d *DB) repairer(ctx context.Context, plugin string, generation uint32) (*checkpoint, error) {
-	key := store.CheckpointKey{Plugin: plugin, Generation: generation, Stream: repairStream}
+// looseWriter takes the checkpoint of a generation's repairs, or of what was taken back in a stream.
+func (d *DB) looseWriter(ctx context.Context, plugin string, generation uint32, stream string) (*checkpoint, error) {
+	key := store.CheckpointKey{Plugin: plugin, Generation: generation, Stream: stream}
 	c := &checkpoint{db: d, key: key, guard: d.checkpointGuard(key)}
 	var err error
 	c.cur, err = acquire(ctx, d, c.guard, nil)
 	return c, err
 }
 
-// finishRepair does what is left of a repair that was broken off.
-func (d *DB) finishRepair(ctx context.Context, plugin string, generation uint32) error {
-	key := store.CheckpointKey{Plugin: plugin, Generation: generation, Stream: repairStream}
+// finishLoose does what is left of a repair or a revival that was broken off.
+func (d *DB) finishLoose(ctx context.Context, plugin string, generation uint32, stream string) error {
+	key := store.CheckpointKey{Plugin: plugin, Generation: generation, Stream: stream}
 	left := false
 	err := d.retry(ctx, "read repairs of "+plugin, func(ctx context.Context) error {
 		h, err := d.checkpointGuard(key).read(ctx)
@@ -78,7 +78,7 @@ func (d *DB) finishRepair(ctx context.Context, plugin string, generation uint32)
 	if err != nil || !left {
 		return err
 	}
-	c, err := d.repairer(ctx, plugin, generation)
+	c, err := d.looseWriter(ctx, plugin, generation, stream)
 	if err != nil {
 		return err
 	}

@@ -128,17 +128,14 @@ func (d *DB) DeadLetters(ctx context.Context, plugin string, limit int) (list []
 		return nil, 0, err
 	}
 	err = d.query(ctx, "count dead letters", func() {}, func(r pgx.Rows) error { return r.Scan(&total) },
-		"SELECT count(*) FROM dead_letters WHERE plugin = $1", plugin)
+		"SELECT count(*) FROM dead_letters WHERE plugin = $1 AND "+letterThere, plugin)
 	if err != nil {
 		return nil, 0, err
 	}
 	err = d.query(ctx, "read dead letters", func() { list = nil }, func(r pgx.Rows) error {
-		var l store.StreamDeadLetter
-		var seq, at int64
-		err := r.Scan(&l.Stream, &seq, &l.ID, &l.Error, &at)
-		l.Seq, l.At = uint64(seq), time.UnixMicro(at).UTC()
+		l, err := scanLetter(r)
 		list = append(list, l)
 		return err
-	}, "SELECT stream, seq, id, error, at FROM dead_letters WHERE plugin = $1 ORDER BY at DESC, stream, seq DESC LIMIT $2", plugin, int64(max(limit, 0)))
+	}, "SELECT stream, seq, id, error, at FROM dead_letters WHERE plugin = $1 AND "+letterThere+" ORDER BY at DESC, stream, seq DESC LIMIT $2", plugin, int64(max(limit, 0)))
 	return list, total, err
 }

@@ -70,7 +70,8 @@ type deadPlan struct {
 	Seq   int64  `json:"s"`
 	ID    string `json:"i"`
 	Error string `json:"e"`
-	At    int64  `json:"a"` // µs since 1970
+	At    int64  `json:"a"`           // µs since 1970
+	Gone  bool   `json:"g,omitempty"` // it was taken back
 }
 
 func (p *plan) empty() bool { return len(p.Counters)+len(p.Latest)+len(p.Dead)+len(p.Fixes) == 0 }
@@ -209,7 +210,7 @@ func (p *plan) addDead(list []store.DeadLetter) error {
 			continue // one row is one letter; the count of rows written must come out
 		}
 		seen[in.Seq] = true
-		p.Dead = append(p.Dead, deadPlan{seq, strings.ToValidUTF8(in.ID, "\uFFFD"), strings.ToValidUTF8(in.Error, "\uFFFD"), in.At.UnixMicro()})
+		p.Dead = append(p.Dead, deadPlan{Seq: seq, ID: strings.ToValidUTF8(in.ID, "\uFFFD"), Error: strings.ToValidUTF8(in.Error, "\uFFFD"), At: in.At.UnixMicro()})
 	}
 	return nil
 }

@@ -127,12 +127,25 @@ func eventOf(b *block.Block, i int, id string, body []byte) event {
 	e.topic, e.category, e.agent, e.source = text(e.rawTopic), text(e.rawCat), text(e.rawAgent), text(e.rawSource)
 	e.users, e.packages = texts(e.rawUsers), texts(e.rawPackages)
 	if e.inexact() {
-		raw, _ := json.Marshal(exactEvent{ID: []byte(e.rawID), Topic: []byte(e.rawTopic), Category: []byte(e.rawCat), // can't fail
-			Agent: []byte(e.rawAgent), Source: []byte(e.rawSource), Users: lists(e.rawUsers), Packages: lists(e.rawPackages),
-			Time: e.rawTime, Received: e.rawReceived, Base64Body: e.base64Body})
-		s := string(raw)
-		e.exact = &s
+		e.keepExact()
 	}
+	return e
+}
+
+// keepExact keeps the attributes as they are, beside columns that can't.
+func (e *event) keepExact() {
+	raw, _ := json.Marshal(exactEvent{ID: []byte(e.rawID), Topic: []byte(e.rawTopic), Category: []byte(e.rawCat), // can't fail
+		Agent: []byte(e.rawAgent), Source: []byte(e.rawSource), Users: lists(e.rawUsers), Packages: lists(e.rawPackages),
+		Time: e.rawTime, Received: e.rawReceived, Base64Body: e.base64Body})
+	s := string(raw)
+	e.exact = &s
+}
+
+// bare is the event with nothing in its columns that a server could refuse. It is found by its time and place alone, and
+// read back as it is.
+func (e event) bare() event {
+	e.keepExact()
+	e.topic, e.category, e.agent, e.source, e.users, e.packages = "", "", "", "", []string{}, []string{}
 	return e
 }
 

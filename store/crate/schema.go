@@ -11,10 +11,13 @@ import (
 	"github.com/statscache/statscache/store"
 )
 
-const (
-	schemaVersion = 1
-	product       = "statscache"
-)
+const product = "statscache"
+
+// steps bring a schema from version i to i+1. Several processes may take a step at once, and a statement of it may come
+// late: each is harmless to repeat, also on a schema that is further. What is released is never changed here, only added to.
+func (d *DB) steps() [][]string {
+	return [][]string{d.tables()[1:]}
+}
 
 // minServer is the first version whose answers to batches and whose text timestamps are right with pgx.
 var minServer = [3]int{6, 3, 3} // immutable
@@ -87,11 +90,25 @@ func (d *DB) prepare(ctx context.Context) error {
 	if err := d.exec(ctx, "create tables", ddl[0]); err != nil {
 		return err
 	}
-	if err := d.checkVersion(ctx, len(names) <= 1); err != nil {
+	version, err := d.checkVersion(ctx, len(names) <= 1)
+	if err != nil {
 		return err
 	}
-	for _, sql := range ddl[1:] {
-		if err := d.exec(ctx, "create tables", sql); err != nil {
+	return d.climb(ctx, version)
+}
+
+// climb takes the steps that a schema lacks. The version says that a step is done, so it is raised after it.
+func (d *DB) climb(ctx context.Context, version int) error {
+	steps := d.steps()
+	for ; version < len(steps); version++ {
+		for _, sql := range steps[version] {
+			if err := d.exec(ctx, fmt.Sprintf("bring the schema from version %d to %d", version, version+1), sql); err != nil {
+				return err
+			}
+		}
+		err := d.exec(ctx, "write the schema's version", "INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "+
+			"version = CASE WHEN excluded.version > version THEN excluded.version ELSE version END", product, version+1)
+		if err != nil {
 			return err
 		}
 	}
@@ -106,6 +123,12 @@ func (d *DB) checkServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.log.Debug("connected", "server", "CrateDB "+text)
+	return newEnough(text)
+}
+
+// newEnough refuses a server before minServer.
+func newEnough(text string) error {
 	for i, part := range strings.SplitN(text, ".", 3) {
 		n, _ := strconv.Atoi(part)
 		if n > minServer[i] {
@@ -115,30 +138,30 @@ func (d *DB) checkServer(ctx context.Context) error {
 			return fmt.Errorf("CrateDB %s is too old: 6.3.3 is the first that works", text)
 		}
 	}
-	d.log.Debug("connected", "server", "CrateDB "+text)
 	return nil
 }
 
-func (d *DB) checkVersion(ctx context.Context, fresh bool) error {
+// checkVersion gives the version of a schema, 0 where it is new.
+func (d *DB) checkVersion(ctx context.Context, fresh bool) (version int, err error) {
 	if fresh {
 		err := d.exec(ctx, "write the schema's version",
-			"INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", product, schemaVersion)
+			"INSERT INTO schema_version (name, version) VALUES ($1, 0) ON CONFLICT (name) DO NOTHING", product)
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
-	version, found := 0, false
-	err := d.query(ctx, "read the schema's version", func() { found = false }, func(r pgx.Rows) error {
+	found := false
+	err = d.query(ctx, "read the schema's version", func() { found = false }, func(r pgx.Rows) error {
 		found = true
 		return r.Scan(&version)
 	}, "SELECT version FROM schema_version WHERE name = $1", product)
-	switch {
+	switch known := len(d.steps()); {
 	case err != nil:
-		return err
+		return 0, err
 	case !found:
-		return fmt.Errorf("%w: its schema_version does not name %s", store.ErrForeign, product)
-	case version > schemaVersion:
-		return fmt.Errorf("%w: schema version %d, this one knows %d", store.ErrNewer, version, schemaVersion)
+		return 0, fmt.Errorf("%w: its schema_version does not name %s", store.ErrForeign, product)
+	case version > known:
+		return 0, fmt.Errorf("%w: schema version %d, this one knows %d", store.ErrNewer, version, known)
 	}
-	return nil
+	return version, nil
 }

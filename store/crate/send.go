@@ -38,9 +38,13 @@ const upsertLatest = "INSERT INTO latest (metric, generation, dkey, ts, id, doc)
 	"ON CONFLICT (metric, generation, dkey) DO UPDATE SET " +
 	"ts = " + newer + "ts ELSE ts END, id = " + newer + "id ELSE id END, doc = " + newer + "doc ELSE doc END"
 
+// The latest of what was said of a letter stands: that it was taken back comes after that it was dead.
 const upsertDead = "INSERT INTO dead_letters (plugin, generation, stream, seq, id, error, at) (SELECT * FROM UNNEST(" +
 	"$1::text[], $2::integer[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[])) " +
-	"ON CONFLICT (plugin, generation, stream, seq) DO UPDATE SET id = excluded.id, error = excluded.error, at = excluded.at"
+	"ON CONFLICT (plugin, generation, stream, seq) DO UPDATE SET " +
+	"id = " + later + "id ELSE id END, error = " + later + "error ELSE error END, at = " + later + "at ELSE at END"
+
+const later = "CASE WHEN excluded.at > at THEN excluded."
 
 // send writes the rows of a durable commit until every one is acknowledged.
 func (d *DB) send(ctx context.Context, key store.CheckpointKey, p *plan) error {
@@ -54,12 +58,15 @@ func (d *DB) send(ctx context.Context, key store.CheckpointKey, p *plan) error {
 	sendLatest(key, p, upsert)
 	for from := 0; from < len(p.Dead); from += sendRows {
 		list := p.Dead[from:min(from+sendRows, len(p.Dead))]
-		seqs, ids, errs, ats := make([]int64, len(list)), make([]string, len(list)), make([]string, len(list)), make([]int64, len(list))
+		seqs, ids, errs, ats := make([]int64, len(list)), make([]*string, len(list)), make([]string, len(list)), make([]int64, len(list))
 		for i, x := range list {
-			seqs[i], ids[i], errs[i], ats[i] = x.Seq, x.ID, x.Error, x.At
+			seqs[i], errs[i], ats[i] = x.Seq, x.Error, x.At
+			if !x.Gone {
+				ids[i] = &x.ID
+			}
 		}
 		n := len(list)
-		upsert(deadLetters, upsertDead, n, repeat(key.Plugin, n), repeat(int32(key.Generation), n), repeat(key.Stream, n), seqs, ids, errs, ats)
+		upsert(deadLetters, upsertDead, n, repeat(key.Plugin, n), repeat(int32(key.Generation), n), repeat(lettersOf(key.Stream), n), seqs, ids, errs, ats)
 	}
 	if err := g.Wait(); err != nil {
 		return err

@@ -149,7 +149,7 @@ func TestRepair_DiedBeforeRows_IsFinished(t *testing.T) {
 	if err := c.Commit(ctx, lateCommit(t, c, 5, 7)); err != nil {
 		t.Fatal(err)
 	}
-	r, err := d.repairer(ctx, "p", 1)
+	r, err := d.looseWriter(ctx, "p", 1, repairStream)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -182,6 +182,7 @@ func requeueFenced(t *testing.T, open Open[Requeuer]) {
 		t.Fatalf("%v, want ErrFenced", err)
 	}
 	wantBuried(t, e, inStream("s", dead...)...)
+	x.Counters = []store.CounterDeltas{deltas(t, fresh, "count", time.Second, count{1, "a", 1})} // its numbers of series are its own
 	noError(t, revive(t, fresh, x))
 	sameCells(t, cells(t, e, "count", 1, time.Second), map[string]int64{`1 "a"`: 1})
 }
