@@ -10,12 +10,18 @@ import (
 
 	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/config"
+	"github.com/statscache/statscache/store"
 )
 
 // Reader is a store to read numbers from.
 type Reader interface {
-	api.Store
-	Close() error
+	store.Store
+}
+
+// StoredPlugins says how far each plugin has come, as the store knows it: whoever reads numbers is told of those that
+// lag behind the archive.
+func StoredPlugins(ctx context.Context, r Reader) ([]api.PluginStatus, error) {
+	return storedPlugins(ctx, r, nil)
 }
 
 // OpenReader opens the store that the configuration names to read from, beside a running daemon or without one.

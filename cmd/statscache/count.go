@@ -118,7 +118,11 @@ func ask(ctx context.Context, g *globals, path string, query url.Values) (body [
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	face, err := api.New(api.Options{Store: s, Logger: g.quiet(), CacheBytes: 1 << 20})
+	plugins, err := consumer.StoredPlugins(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	face, err := api.New(api.Options{Store: s, Logger: g.quiet(), CacheBytes: 1 << 20, Plugins: func() []api.PluginStatus { return plugins }})
 	if err != nil {
 		return nil, err
 	}

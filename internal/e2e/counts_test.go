@@ -183,4 +183,9 @@ func TestCounts_AreTheEvents(t *testing.T) {
 	if r := s.run("count", "volme"); r.code != 1 || !strings.Contains(r.stderr, "did you mean volume?") {
 		t.Errorf("an unknown metric: exit status %d: %s", r.code, r.stderr)
 	}
+	s.configure(map[string]string{"statscache.plugins.disabled": `["volume"]`})
+	s.mustRun("import", goldens(t)[1].file)
+	if text := s.mustRun("count", "volume").stdout; !strings.Contains(text, "is not all there is: lagging") {
+		t.Errorf("of a plugin that has not counted all that is archived count prints\n%s", text)
+	}
 }
