@@ -62,6 +62,7 @@ soak: python ## hours: half an hour under faults, ten minutes without the store,
 bench: python ## the figures of speed and memory, with the machine they were measured on
 	@GO='$(GO)' tools/machine.sh
 	@$(WITHPYTHON) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count=1 -timeout 60m ./internal/e2e
+	@$(GO) test -run '^$$' -bench '$(if $(filter .,$(BENCH)),^Benchmark(Sums|Counts)$$,$(BENCH))' -benchtime 20x -count=1 -timeout 60m ./store/sqlite ./api
 
 clean: ## remove what build made
 	rm -f statscache
