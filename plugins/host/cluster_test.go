@@ -20,6 +20,7 @@ type division struct {
 	mu    sync.Mutex
 	owner map[string]int // process by stream
 	lost  int
+	looks [2]int // by process: at what it is to work on
 }
 
 // seat is one process's place in a division.
@@ -31,6 +32,7 @@ type seat struct {
 func (s seat) Mine(_ string, streams []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looks[s.process]++
 	var out []string
 	for _, x := range streams {
 		if o, ok := s.owner[x]; ok && (o == s.process || o < 0) {
@@ -70,6 +72,12 @@ func (d *division) losses() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lost
+}
+
+func (d *division) looked() [2]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.looks
 }
 
 // twoHosts runs a plugin in two processes' places.
@@ -160,7 +168,11 @@ func TestShare_AGenerationIsPromotedWhenAllProcessesAreThrough(t *testing.T) {
 		defer m.mu.Unlock()
 		return m.pos[store.CheckpointKey{Plugin: "volume", Generation: 2, Stream: "stream0"}] == m.end("stream0")
 	})
-	time.Sleep(50 * time.Millisecond) // ten looks: a promotion would be seen
+	before := d.looked()
+	until(t, func() bool { // ten looks of each, each with a chance to promote
+		now := d.looked()
+		return now[0] >= before[0]+10 && now[1] >= before[1]+10
+	})
 	m.mu.Lock()
 	if g := m.gens["volume"]; g.Building != 2 {
 		t.Errorf("promoted before all streams were counted: %+v", g)
