@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	pb "github.com/statscache/statscache/plugins/proto"
@@ -129,7 +130,7 @@ func (a *answerer) one() (err error) {
 	defer func() {
 		if x := recover(); x != nil {
 			text := fmt.Sprintf("%v\n%s", x, debug.Stack())
-			err = errors.New(text[:min(len(text), maxErrorBytes)])
+			err = errors.New(strings.ToValidUTF8(text[:min(len(text), maxErrorBytes)], ""))
 		}
 	}()
 	for i := range a.p.Counters {

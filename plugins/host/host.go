@@ -25,6 +25,8 @@ const maxStoreWait = 2 * time.Second
 const (
 	defaultStable = 30 * time.Second
 	defaultMute   = 3 * time.Minute
+
+	defaultLetters = 1_000_000
 )
 
 // Feed gives archived events, in order and never beyond what is durable.
@@ -61,6 +63,7 @@ type Limits struct {
 	Poll           time.Duration // 500 ms between two looks at the streams
 	Stop           time.Duration // 5 s for the last commit
 	Watch          time.Duration // 1 s between two looks at the folders: a file must be the same at both
+	Letters        int           // 1,000,000 dead letters: a plugin that has more is quarantined
 	Memory         int64         // 512 MiB of resident memory for a plugin's process; one that takes more is killed
 }
 
@@ -121,6 +124,7 @@ func New(o Options) (*Host, error) {
 	fill(&l.Stop, 5*time.Second)
 	fill(&l.Watch, time.Second)
 	fill(&l.Memory, defaultMemory)
+	fill(&l.Letters, defaultLetters)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

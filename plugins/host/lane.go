@@ -185,6 +185,19 @@ func (l *lane) answered(ctx context.Context, b *batch, r *pb.Result) error {
 	size := l.acc.size
 	l.mu.Unlock()
 	l.runner.buried(len(dead))
+	l.wake(size)
+	if r == nil {
+		return nil
+	}
+	last := ""
+	if n := len(r.Errors); n > 0 {
+		last = r.Errors[n-1].Error
+	}
+	return l.runner.refused(b.len(), len(r.Errors), last)
+}
+
+// wake has what is answered committed, by how much of it there is.
+func (l *lane) wake(size int) {
 	switch {
 	case size == 0:
 		signal(l.moved)
@@ -194,7 +207,6 @@ func (l *lane) answered(ctx context.Context, b *batch, r *pb.Result) error {
 	default:
 		signal(l.changed)
 	}
-	return nil
 }
 
 // deadLetters gives the events of a batch that could not be taken.
@@ -205,7 +217,7 @@ func (l *lane) deadLetters(ctx context.Context, b *batch, r *pb.Result) []store.
 		out = append(out, store.DeadLetter{Seq: b.block.Seq(i), Error: fmt.Sprintf("its time (%d µs) can't be counted", b.block.Time[i]), At: now})
 	}
 	for _, e := range r.GetErrors() {
-		out = append(out, store.DeadLetter{Seq: b.seq(int(e.Event)), Error: e.Error[:min(len(e.Error), maxErrorBytes)], At: now})
+		out = append(out, store.DeadLetter{Seq: b.seq(int(e.Event)), Error: clip(e.Error, maxErrorBytes), At: now})
 	}
 	l.name(ctx, b, out)
 	return out
@@ -253,7 +265,7 @@ func (l *lane) blame(ctx context.Context, b *batch, cause error) (buried bool) {
 	if !poison {
 		return false
 	}
-	dead := []store.DeadLetter{{Seq: b.seq(0), Error: cause.Error()[:min(len(cause.Error()), maxErrorBytes)], At: l.host.now()}}
+	dead := []store.DeadLetter{{Seq: b.seq(0), Error: clip(cause.Error(), maxErrorBytes), At: l.host.now()}}
 	for _, i := range b.refused {
 		dead = append(dead, store.DeadLetter{Seq: b.block.Seq(i), Error: "its time can't be counted", At: l.host.now()})
 	}

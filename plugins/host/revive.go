@@ -212,7 +212,7 @@ func (q *requeue) revive(ctx context.Context, r *Runner, c store.Checkpoint, x *
 			if !at.After(d.At) {
 				at = d.At.Add(time.Microsecond) // its time tells it from the one before
 			}
-			x.Dead = append(x.Dead, store.DeadLetter{Seq: d.Seq, ID: d.ID, Error: text[:min(len(text), maxErrorBytes)], At: at})
+			x.Dead = append(x.Dead, store.DeadLetter{Seq: d.Seq, ID: d.ID, Error: clip(text, maxErrorBytes), At: at})
 		}
 	}
 	if err := r.persist(ctx, func() error { return r.reviveUnheld(ctx, c.(store.Reviver), x) }); err != nil {

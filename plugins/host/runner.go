@@ -60,7 +60,9 @@ type Runner struct {
 	trusted   bool              // it has answered something since it was last started by hand or with the host
 	readied   time.Time         // when the current life was ready for batches; zero before
 	requeue   *requeue          // waits for the next life, or is worked on
-	reviving  sync.Mutex        // while dead letters are committed
+	refusals  refusals
+	lettersOf uint32     // the generation whose dead letters are shown
+	reviving  sync.Mutex // while dead letters are committed
 }
 
 func newRunner(h *Host, p Program, order int) *Runner {
@@ -117,6 +119,7 @@ func (r *Runner) run(ctx context.Context) {
 		buried := false
 		switch {
 		case errors.As(err, &no):
+			r.closeLanes() // what is answered is committed by the time the quarantine shows
 			r.refuse(no.err)
 			return
 		case errors.Is(err, store.ErrFenced) && !r.shared():

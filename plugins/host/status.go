@@ -55,6 +55,9 @@ func (r *Runner) status() Status {
 	s.Lag = r.lag()
 	s.Others = maps.Clone(r.others)
 	if s.Error == "" {
+		s.Error = r.refusals.said(r.host.now())
+	}
+	if s.Error == "" {
 		s.Error = limited(r.others)
 	}
 	return s

@@ -62,7 +62,7 @@ func (r *Runner) prepare(ctx context.Context, m *pb.Manifest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.prepared, r.building = true, generations.Building != 0
-	if dead >= 0 {
+	if r.lettersOf = generation; dead >= 0 {
 		r.shown.DeadLetters = dead
 	}
 	clear(r.positions)
