@@ -75,6 +75,7 @@ type changes struct {
 
 	mu    sync.Mutex
 	known map[string]program
+	seen  os.FileInfo // of the file that known was read from or written to; nil where there was none
 }
 
 // fileSum saves reading a large file again: the bundled plugins are all one program.
@@ -87,6 +88,7 @@ type fileSum struct {
 func newChanges(dataDir string, log *slog.Logger, check func(context.Context, started) (VerifyReport, error)) *changes {
 	c := &changes{dataDir: dataDir, log: log, check: check, starts: make(chan started, maxStarted), sums: map[string]fileSum{}}
 	var err error
+	c.seen, _ = os.Stat(filepath.Join(dataDir, programsFile)) // before it is read: what changes meanwhile is read again
 	if c.known, err = readPrograms(dataDir); err != nil {
 		log.Warn("nothing is known of the programs that counted so far: changed ones will not be noticed this time", "error", err)
 	}
@@ -105,6 +107,7 @@ func (c *changes) saw(p host.Program, plugin store.Plugin, generation uint32) {
 func (c *changes) doubt(id string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.refresh()
 	return c.known[id].Doubt
 }
 
@@ -124,7 +127,7 @@ func (c *changes) run(ctx context.Context) error {
 
 // look compares a plugin's program with the one that is remembered.
 func (c *changes) look(ctx context.Context, s started) error {
-	sum, err := c.sum(s.program)
+	sum, err := sumOf(s.program, c.sums)
 	if err != nil {
 		return err
 	}
@@ -165,6 +168,12 @@ func (c *changes) compare(ctx context.Context, s started) (doubt string, err err
 func (c *changes) remember(id string, p program) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.refresh()
+	return c.write(id, p)
+}
+
+// write remembers a program. The caller holds mu.
+func (c *changes) write(id string, p program) error {
 	c.known[id] = p
 	text, err := json.MarshalIndent(c.known, "", "  ")
 	if err != nil {
@@ -174,11 +183,12 @@ func (c *changes) remember(id string, p program) error {
 	if err := replaceFile(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", path, unwrapPath(err))
 	}
-	return nil
+	c.seen, err = os.Stat(path)
+	return err
 }
 
-// sum gives what tells a program's file from others.
-func (c *changes) sum(p host.Program) (string, error) {
+// sumOf gives what tells a program's file from others; known saves reading one again.
+func sumOf(p host.Program, known map[string]fileSum) (string, error) {
 	if len(p.Argv) == 0 {
 		return "", errors.New("it has no program")
 	}
@@ -195,7 +205,7 @@ func (c *changes) sum(p host.Program) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if s, ok := c.sums[path]; ok && s.size == info.Size() && s.changed.Equal(info.ModTime()) {
+	if s, ok := known[path]; ok && s.size == info.Size() && s.changed.Equal(info.ModTime()) {
 		return s.sum, nil
 	}
 	h := sha256.New()
@@ -203,6 +213,6 @@ func (c *changes) sum(p host.Program) (string, error) {
 		return "", err
 	}
 	s := fileSum{info.Size(), info.ModTime(), hex.EncodeToString(h.Sum(nil))}
-	c.sums[path] = s
+	known[path] = s
 	return s.sum, nil
 }

@@ -66,6 +66,7 @@ type verifier struct {
 	report   VerifyReport
 	fixes    *fixes                              // nil where nothing is to be mended
 	hold     func(plugin string) (func(), error) // keeps a running daemon from adding to a plugin's numbers; nil without one
+	clean    []candidate                         // whose plugins' numbers are all as their programs count them now
 	progress func(rows int)                      // hears of the rows compared so far; nil for nobody
 }
 
@@ -114,10 +115,29 @@ func verifyHere(ctx context.Context, c *config.Config, o VerifyOptions) (report 
 	v := &verifier{store: s, host: h, asked: asked(o.From, o.To), progress: o.Progress}
 	programs := allPrograms(o.Bundled, c, o.Logger)
 	if o.Repair {
-		return v.repairAll(ctx, programs, o.Metrics)
+		report, err = v.repairAll(ctx, programs, o.Metrics)
+	} else {
+		err = v.all(ctx, programs, o.Metrics)
+		report = v.report
 	}
-	err = v.all(ctx, programs, o.Metrics)
-	return v.report, err
+	if err == nil {
+		v.lift(newChanges(c.DataDir, orDiscard(o.Logger), nil))
+	}
+	return report, err
+}
+
+func orDiscard(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return log
+}
+
+// lift lifts the doubt about the programs that all numbers agree with. Where that can't be written, the doubt stays.
+func (v *verifier) lift(c *changes) {
+	if err := c.lift(v.clean); err != nil {
+		c.log.Warn("the doubt about a plugin's program could not be lifted", "error", err)
+	}
 }
 
 func everywhere() window { return window{math.MinInt64, math.MaxInt64} }
@@ -144,7 +164,11 @@ func (d *Daemon) Repair(ctx context.Context, r control.RepairRequest, progress f
 	ctx, cancel := d.alive(ctx)
 	defer cancel()
 	v := &verifier{store: d.store, host: d.host, asked: asked(r.From, r.To), progress: progress, hold: d.host.Hold}
-	return v.repairAll(ctx, d.programs(), r.Metrics)
+	report, err := v.repairAll(ctx, d.programs(), r.Metrics)
+	if err == nil {
+		v.lift(d.changes)
+	}
+	return report, err
 }
 
 // programs gives the bundled plugins and those in the folders as they are now.
@@ -185,13 +209,15 @@ func (v *verifier) all(ctx context.Context, programs []host.Program, metrics []s
 	if err != nil {
 		return fmt.Errorf("list plugins: %w", err)
 	}
-	byPlugin := map[string][]store.ServedMetric{}
+	byPlugin, all := map[string][]store.ServedMetric{}, map[string]int{}
 	for _, m := range served {
+		all[m.Plugin]++
 		if v.wanted[m.ID] {
 			byPlugin[m.Plugin] = append(byPlugin[m.Plugin], m)
 		}
 	}
 	candidates := v.describe(ctx, programs)
+	v.clean = nil
 	for _, p := range known {
 		list := byPlugin[p.ID]
 		if len(list) == 0 {
@@ -200,7 +226,11 @@ func (v *verifier) all(ctx context.Context, programs []host.Program, metrics []s
 		v.report.Metrics += len(list)
 		program, ok := candidates[p.ID]
 		if ok && program.plugin.Fingerprint == p.Fingerprint {
+			before := v.report.Differences
 			err = v.plugin(ctx, program, list)
+			if v.asked == everywhere() && len(list) == all[p.ID] && v.report.Differences == before {
+				v.clean = append(v.clean, program)
+			}
 		} else {
 			err = v.unverifiable(ctx, p.ID, list, ok)
 		}
