@@ -23,7 +23,6 @@ import (
 	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
-	"github.com/statscache/statscache/store/crate"
 	"github.com/statscache/statscache/store/sqlite"
 )
 
@@ -81,15 +80,16 @@ type Daemon struct {
 
 	backfilling sync.Mutex // held while history is fetched
 
-	operating sync.Mutex // one plugin command at a time
+	operating token // one plugin command at a time
 
 	migrating sync.Mutex
 	moved     atomic.Bool // the store's contents have gone to another one, or are going: nothing is written to it
 
-	current   atomic.Pointer[config.Config] // what Reload has put in force
-	reloading sync.Mutex
-	retained  chan struct{}         // another retention is in force
-	keeping   atomic.Pointer[share] // how far the first retention is; nil but while it runs
+	current     atomic.Pointer[config.Config] // what Reload has put in force
+	reloading   sync.Mutex
+	retained    chan struct{}         // another retention is in force
+	lettersSeen bool                  // for upkeep: dead letters without an event were looked for in this life
+	keeping     atomic.Pointer[share] // how far the first retention is; nil but while it runs
 
 	cleanups []cleanup
 	failed   chan error      // of the first part that gave up
@@ -123,7 +123,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		metrics: newMetrics(o.Registry, o.Version), failed: make(chan error, 1)}
 	d.life, d.die = context.WithCancelCause(context.Background())
 	d.current.Store(o.Config)
-	d.retained = make(chan struct{}, 1)
+	d.retained, d.operating = make(chan struct{}, 1), newToken()
 	if err := d.open(ctx, o); err != nil {
 		return nil, errors.Join(err, d.Stop())
 	}
@@ -243,37 +243,6 @@ func (d *Daemon) openHost(o Options) error {
 	}
 	d.onStop("plugin sockets", d.host.Close)
 	return nil
-}
-
-// openStore opens the store that the configuration names.
-func openStore(ctx context.Context, c *config.Config, readOnly bool, log *slog.Logger, now func() time.Time) (store.Store, error) {
-	return openEngine(ctx, c, sqlite.Options{ReadOnly: readOnly, Logger: log, Now: now})
-}
-
-// How long a CrateDB may take to answer at the start: a daemon may be started together with it.
-const (
-	storeWithin  = 30 * time.Second
-	readerWithin = 10 * time.Second
-)
-
-func openEngine(ctx context.Context, c *config.Config, o sqlite.Options) (store.Store, error) {
-	if c.Store.Kind == "crate" {
-		wait := storeWithin
-		if o.ReadOnly {
-			wait = readerWithin
-		}
-		s, err := crate.Open(ctx, crate.Options{URL: c.Store.URL, Logger: o.Logger, Wait: wait})
-		if err != nil {
-			return nil, fmt.Errorf("store %s: %w", c.Store, err)
-		}
-		return s, nil
-	}
-	o.Path = c.Store.Path
-	s, err := sqlite.Open(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
 }
 
 // openJournal asks the store how far the stream is archived before it opens the inbox: what is archived may be

@@ -24,15 +24,13 @@ func (x *explainer) latest(ctx context.Context, e *explained, q api.ExplainQuery
 	var rows []store.LatestRow
 	if err := x.store.EachLatest(ctx, e.metric.Plugin, e.Metric, e.metric.Generation, func(r store.LatestRow) error {
 		if e.matches(r.Key) {
-			if e.Stored++; len(rows) < limit {
-				rows = append(rows, r)
-			}
+			e.Stored++
+			rows = firstByKey(rows, r, limit)
 		}
 		return nil
 	}); err != nil {
 		return fmt.Errorf("read %s: %w", e.Metric, err)
 	}
-	slices.SortFunc(rows, func(a, b store.LatestRow) int { return cmp.Compare(a.Key, b.Key) })
 	e.Truncated = int64(len(rows)) < e.Stored
 	lost := 0
 	for _, r := range rows {
@@ -57,6 +55,16 @@ func (x *explainer) latest(ctx context.Context, e *explained, q api.ExplainQuery
 		note("%d values are of events that the archive does not hold: `statscache verify %s` looks at all of the metric", lost, e.Metric)
 	}
 	return nil
+}
+
+// firstByKey adds a row to those with the smallest keys, at most limit of them, in their order.
+func firstByKey(rows []store.LatestRow, r store.LatestRow, limit int) []store.LatestRow {
+	i, _ := slices.BinarySearchFunc(rows, r, func(a, b store.LatestRow) int { return cmp.Compare(a.Key, b.Key) })
+	if i >= limit {
+		return rows
+	}
+	rows = slices.Insert(rows, i, r)
+	return rows[:min(len(rows), limit)]
 }
 
 // eventOf lists the event that a latest value is of.

@@ -49,10 +49,10 @@ func (d *Daemon) Migrate(ctx context.Context, to string, progress func(done int)
 		return sum, errors.New("a migration is under way already")
 	}
 	defer d.migrating.Unlock()
-	if !d.operating.TryLock() {
+	if !d.operating.tryLock() {
 		return sum, errors.New("a plugin command or a recount is under way: try again when it is done")
 	}
-	defer d.operating.Unlock()
+	defer d.operating.unlock()
 	if !d.repairing.TryLock() {
 		return sum, errors.New("numbers are being mended: try again when that is done")
 	}

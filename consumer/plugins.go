@@ -89,8 +89,10 @@ func (d *Daemon) CommandPlugin(ctx context.Context, verb, id string) (r control.
 	if !d.roles.Compute {
 		return r, errNoCompute
 	}
-	d.operating.Lock()
-	defer d.operating.Unlock()
+	if err := d.operating.lock(ctx); err != nil {
+		return r, err
+	}
+	defer d.operating.unlock()
 	switch verb {
 	case control.Disable:
 		r.Said, err = fmt.Sprintf("plugin %s is disabled: its numbers stay as they are until it is enabled", id), d.host.Disable(ctx, id)

@@ -83,8 +83,10 @@ func (d *Daemon) Recount(ctx context.Context, r control.RecountRequest, progress
 
 // beginRecount begins new generations and gives the ones that are served till then.
 func (d *Daemon) beginRecount(ctx context.Context, r control.RecountRequest) (plugins []string, old map[string]uint32, err error) {
-	d.operating.Lock()
-	defer d.operating.Unlock()
+	if err := d.operating.lock(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer d.operating.unlock()
 	if plugins, err = d.toRecount(ctx, r); err != nil {
 		return nil, nil, err
 	}
