@@ -158,8 +158,31 @@ func (d *Daemon) upkeep(ctx context.Context, progress func(done, total int)) err
 			return fmt.Errorf("remove old events: %w", err)
 		}
 	}
-	if rows > 0 || events > 0 {
-		d.log.Info("retention removed what is no longer kept", "rows", rows, "events", events)
+	letters, err := d.expireLetters(ctx, events > 0)
+	if err != nil {
+		return err
+	}
+	if rows > 0 || events > 0 || letters > 0 {
+		d.log.Info("retention removed what is no longer kept", "rows", rows, "events", events, "dead_letters", letters)
 	}
 	return nil
+}
+
+// expireLetters removes the dead letters whose events are archived no more: where some were just removed, and once after
+// the start, for the last life may have ended in between.
+func (d *Daemon) expireLetters(ctx context.Context, removed bool) (n int, err error) {
+	s, ok := d.store.(store.LetterExpirer)
+	if !ok || !removed && d.lettersSeen {
+		return 0, nil
+	}
+	gone, err := s.ExpireLetters(ctx)
+	for _, k := range gone {
+		n += k
+	}
+	d.host.Unburied(gone)
+	if err != nil {
+		return n, fmt.Errorf("remove dead letters of old events: %w", err)
+	}
+	d.lettersSeen = true
+	return n, nil
 }

@@ -128,3 +128,39 @@ func retentionSays(d *Daemon, role string) string {
 	}
 	return ""
 }
+
+// letterStore is a store that has dead letters without events.
+type letterStore struct {
+	store.Store
+	calls int
+}
+
+func (s *letterStore) ExpireLetters(context.Context) (map[store.LettersOf]int, error) {
+	s.calls++
+	return map[store.LettersOf]int{{Plugin: "p", Generation: 1}: 3, {Plugin: "q", Generation: 2}: 4}, nil
+}
+
+func TestUpkeep_LooksForDeadLettersWithoutEvents_OnceAndWhereSomeWereRemoved(t *testing.T) {
+	d, err := Open(t.Context(), Options{Config: testConfig(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := &letterStore{Store: d.store}
+	d.store = s
+	for i, x := range []struct {
+		removed bool
+		want    int
+	}{{false, 7}, {false, 0}, {true, 7}, {false, 0}} {
+		if n, err := d.expireLetters(t.Context(), x.removed); err != nil || n != x.want {
+			t.Errorf("call %d: %d, %v; want %d", i, n, err, x.want)
+		}
+	}
+	if s.calls != 2 {
+		t.Errorf("the store was asked %d times", s.calls)
+	}
+}
