@@ -114,8 +114,9 @@ type clusterStatus struct {
 			Roles []string
 		}
 		Streams []struct {
-			ID, Node string
-			Retired  bool
+			ID, Node   string
+			Retired    bool
+			ArchivedTo uint64 `json:"archived_to"`
 		}
 		Leases []struct {
 			Name, Node string

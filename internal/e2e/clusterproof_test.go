@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/statscache/statscache/consumer/journal"
 )
 
 // settledFor is how long nothing may change before all is done: late events of others are looked for every 15 seconds.
@@ -49,12 +52,42 @@ func (c *clusterChaos) settle(within time.Duration) int64 {
 		if err == nil && n != s.Owned {
 			err = fmt.Errorf("%d events counted, %d owned", n, s.Owned)
 		}
+		if err == nil {
+			err = c.drained(s)
+		}
 		if left := settledFor - time.Since(since); err == nil && left > 0 {
 			err = fmt.Errorf("%d events; the last one came %s ago", last, time.Since(since).Round(time.Second))
 		}
 		return err
 	})
 	return last
+}
+
+// drained says which consumer's inbox has what is not archived: the store may take minutes to take it.
+func (c *clusterChaos) drained(s clusterStatus) error {
+	c.t.Helper()
+	for _, m := range c.consumers {
+		dir := c.t.TempDir()
+		copyTree(c.t, filepath.Join(m.site.data, "journal"), dir)
+		stream, err := journal.StreamOf(nil, dir)
+		if err != nil {
+			return err
+		}
+		known := false
+		for _, x := range s.Cluster.Streams {
+			if x.ID != stream {
+				continue
+			}
+			known = true
+			if ids := readInbox(c.t, dir, x.ArchivedTo); len(ids) > 0 {
+				return fmt.Errorf("%d events in an inbox are not archived", len(ids))
+			}
+		}
+		if !known {
+			return fmt.Errorf("stream %s of an inbox is not known to all", stream)
+		}
+	}
+	return nil
 }
 
 // totalNow adds up the events of an ident over all time; the database may be away.
@@ -81,7 +114,7 @@ func (d *daemon) totalNow(ident string) (sum int64, err error) {
 func (c *clusterChaos) prove() {
 	t := c.t
 	t.Helper()
-	owned := c.settle(4 * time.Minute)
+	owned := c.settle(5 * time.Minute)
 	web := c.webs[0].d
 	archived := web.archived()
 	if int64(len(archived)) != owned {
