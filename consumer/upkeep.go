@@ -152,15 +152,14 @@ func (d *Daemon) upkeep(ctx context.Context, progress func(done, total int)) err
 		}
 	}
 	progress(len(metrics), len(metrics))
-	events := int64(0)
+	events, letters := int64(0), 0
 	if keep := c.ArchiveRetention; keep > 0 {
 		if events, err = d.store.ExpireArchive(ctx, now.Add(-keep).UnixMicro()); err != nil {
 			return fmt.Errorf("remove old events: %w", err)
 		}
-	}
-	letters, err := d.expireLetters(ctx, events > 0)
-	if err != nil {
-		return err
+		if letters, err = d.expireLetters(ctx, events > 0); err != nil {
+			return err
+		}
 	}
 	if rows > 0 || events > 0 || letters > 0 {
 		d.log.Info("retention removed what is no longer kept", "rows", rows, "events", events, "dead_letters", letters)
