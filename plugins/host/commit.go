@@ -29,7 +29,7 @@ func (l *lane) commits(ctx context.Context) {
 			return
 		}
 		start := time.Now()
-		if err := l.commit(ctx, &s); err != nil {
+		if err := l.commitThrough(ctx, &s); err != nil {
 			if ctx.Err() == nil {
 				l.fail(err)
 			}
@@ -99,6 +99,18 @@ func (l *lane) commit(ctx context.Context, s *sorter) error {
 	l.runner.overflow(l.def, acc.other)
 	l.runner.advance(l.stream, to)
 	return nil
+}
+
+// commitThrough is commit that goes on for as long as a last commit may take when ctx ends: what it has taken would have
+// to be computed again.
+func (l *lane) commitThrough(ctx context.Context, s *sorter) error {
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		sleep(patient, l.host.Limits.Stop)
+		cancel()
+	})()
+	return l.commit(patient, s)
 }
 
 // fail notes that commits are at an end: what is answered but not committed must be computed again, for its series

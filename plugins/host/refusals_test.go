@@ -67,6 +67,11 @@ func TestHost_APluginThatRefusesTooMuchIsQuarantined(t *testing.T) {
 	if !strings.Contains(s.Error, "250 are the most") || !strings.Contains(s.Error, "statscache plugin requeue moody") {
 		t.Errorf("%+v", s)
 	}
+	until(t, func() bool { // what it had answered is committed while it ends
+		s = statusOf(h, "moody")
+		n := len(buried(t, db, "moody"))
+		return n > 250 && n == s.DeadLetters
+	})
 	dead := buried(t, db, "moody")
 	if len(dead) <= 250 || len(dead) > 1100 {
 		t.Errorf("%d dead letters", len(dead))
