@@ -29,7 +29,7 @@ func openEngine(ctx context.Context, c *config.Config, o sqlite.Options) (store.
 		if o.ReadOnly {
 			wait = readerWithin
 		}
-		s, err := crate.Open(ctx, crate.Options{URL: c.Store.URL, Logger: o.Logger, Wait: wait})
+		s, err := crate.Open(ctx, crate.Options{URL: c.Store.URL, Logger: o.Logger, Wait: wait, Failpoint: o.Failpoint})
 		if err != nil {
 			return nil, fmt.Errorf("store %s: %w", c.Store, err)
 		}

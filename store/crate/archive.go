@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -69,7 +70,7 @@ func (d *DB) Archive(ctx context.Context, stream string, blocks []*block.Block) 
 			return nil, err
 		}
 	}
-	return out, s.announce(ctx, d, stream, s.reaching(to, sum))
+	return out, d.around(failpoint.ArchiveArchivedTo, func() error { return s.announce(ctx, d, stream, s.reaching(to, sum)) })
 }
 
 // follow checks that blocks go on where the stream stands.
@@ -168,7 +169,9 @@ func (a *attempt) own(ctx context.Context, b *block.Block, out *store.Archived) 
 			}
 			batch := list[:n]
 			list = list[n:]
-			g.Go(func() error { return a.db.insert(gctx, a.stream, batch) })
+			g.Go(func() error {
+				return a.db.around(failpoint.ArchiveInsert, func() error { return a.db.insert(gctx, a.stream, batch) })
+			})
 		}
 	}
 	if err := g.Wait(); err != nil {

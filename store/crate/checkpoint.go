@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -193,6 +194,9 @@ func (c *checkpoint) commit(ctx context.Context, m *store.Commit) error {
 		return err
 	}
 	c.next, c.to, c.plan = &next, to, p
+	if err := c.db.around(failpoint.Commit, func() error { return c.write(ctx) }); err != nil { // durable from here on
+		return err
+	}
 	return c.finish(ctx)
 }
 
@@ -212,7 +216,7 @@ func (c *checkpoint) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.db.send(ctx, c.key, p); err != nil {
+	if err := c.db.around(failpoint.Version, func() error { return c.db.send(ctx, c.key, p) }); err != nil { // rows, then versions
 		return err
 	}
 	settled := c.cur.row.settled()

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -34,6 +35,8 @@ type Options struct {
 	Statement time.Duration
 	// Wait is how long Open tries while the database does not answer; 0 is until its context ends.
 	Wait time.Duration
+	// Failpoint is for crash tests.
+	Failpoint failpoint.Hook
 }
 
 const (
