@@ -200,7 +200,7 @@ func NewHTTPServer(h http.Handler, write time.Duration, log *slog.Logger) *http.
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      write,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
+		MaxHeaderBytes:    32 << 10, // a query too long for its route is still read, and refused in our own words
 	}
 	if log != nil {
 		srv.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)

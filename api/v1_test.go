@@ -174,7 +174,7 @@ func TestNew_RefusesWhatCannotBeMeant(t *testing.T) {
 		}
 	}
 	srv := newTestServer(t, Options{Store: newFakeStore()}).HTTPServer()
-	if srv.ReadHeaderTimeout == 0 || srv.ReadTimeout == 0 || srv.WriteTimeout == 0 || srv.IdleTimeout == 0 || srv.MaxHeaderBytes > 16<<10 {
+	if srv.ReadHeaderTimeout == 0 || srv.ReadTimeout == 0 || srv.WriteTimeout == 0 || srv.IdleTimeout == 0 || srv.MaxHeaderBytes > 32<<10 {
 		t.Errorf("a listener without bounds: %+v", srv)
 	}
 }
