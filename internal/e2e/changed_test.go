@@ -14,6 +14,7 @@ import (
 // data_version: it runs on, but everybody is told, until its metrics are counted anew.
 func TestPlugin_AChangedProgramIsCheckedAgainstHistory(t *testing.T) {
 	t.Parallel()
+	needLong(t, "links three programs")
 	s := newSite(t, nil)
 	build := func(flags string) {
 		t.Helper()

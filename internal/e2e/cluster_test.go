@@ -297,6 +297,7 @@ func TestCluster_ADeadConsumerAndADeadComputeNode_AreTakenOver_EveryEventCountsO
 // TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce: several of the usual process on one
 // CrateDB. The stopped one finds its stream retired and its work taken, and goes on without either.
 func TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce(t *testing.T) {
+	needLong(t, "takes a minute")
 	b := newBus(t, 100_000, 64)
 	c := newCluster(t, map[string][]int{"bus": {b.port}})
 	one, two := c.start("run"), c.start("run")
@@ -383,6 +384,7 @@ func TestCluster_RunsSideBySide_AStoppedOneComesBack_AnOrderlyOneHandsOverAtOnce
 
 // TestCluster_WhatAConsumerArchivesAfterItsEnd_IsAdopted: a consumer is thought dead while its statements are under way.
 func TestCluster_WhatAConsumerArchivesAfterItsEnd_IsAdopted(t *testing.T) {
+	needLong(t, "takes a minute")
 	c := newCluster(t, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -423,6 +425,7 @@ func TestCluster_WhatAConsumerArchivesAfterItsEnd_IsAdopted(t *testing.T) {
 // TestCluster_ServeSeesAnotherProcessesCommitWithinASecond measures what lies between a commit and the answer of a
 // process that only reads.
 func TestCluster_ServeSeesAnotherProcessesCommitWithinASecond(t *testing.T) {
+	needLong(t, "takes a minute")
 	b := newBus(t, 100_000, 64)
 	c := newCluster(t, map[string][]int{"bus": {b.port}})
 	d, web := c.start("run"), c.start("serve")

@@ -38,9 +38,7 @@ func (s *site) migrateKilled(url string) (kills int) {
 // TestMigrate_ToCrateAndBack_KilledInBetween_GoldenRowsEqualTheOracles takes an archive and its numbers from SQLite to a
 // CrateDB and back, killed again and again; both then have the oracle's rows, and a recount of each archive agrees.
 func TestMigrate_ToCrateAndBack_KilledInBetween_GoldenRowsEqualTheOracles(t *testing.T) {
-	if !long() {
-		t.Skip("SKIPPED: takes minutes: set STATSCACHE_LONG=1, or run `make e2e`; TestMigrate_BesideADaemon is the short form")
-	}
+	needLong(t, "takes minutes")
 	g := goldens(t)[0]
 	url := cratetest.Start(t)
 	s := newSite(t, nil)
@@ -65,6 +63,7 @@ func TestMigrate_ToCrateAndBack_KilledInBetween_GoldenRowsEqualTheOracles(t *tes
 
 // TestMigrate_BesideADaemon_WhatComesInMeanwhileIsCountedOnTheOtherStore holds the daemon to its pause.
 func TestMigrate_BesideADaemon_WhatComesInMeanwhileIsCountedOnTheOtherStore(t *testing.T) {
+	needLong(t, "takes a minute")
 	g := multiplied(t, goldens(t)[0], 1)
 	first, second, _ := halves(t, g.file)
 	url := cratetest.Start(t)

@@ -179,3 +179,11 @@ func (g golden) checkLatest(t *testing.T, d *daemon) {
 
 // long says that the long suites are asked for (`make e2e`).
 func long() bool { return os.Getenv("STATSCACHE_LONG") == "1" }
+
+// needLong leaves a test out of the short form.
+func needLong(t testing.TB, why string) {
+	t.Helper()
+	if !long() {
+		t.Skip("SKIPPED: " + why + ": set STATSCACHE_LONG=1, or run `make e2e`")
+	}
+}
