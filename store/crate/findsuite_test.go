@@ -6,4 +6,7 @@ import (
 	"github.com/statscache/statscache/store/storetest"
 )
 
-func TestFind(t *testing.T) { storetest.Find(t, emptied) }
+func TestFind(t *testing.T) {
+	needLong(t)
+	storetest.Find(t, emptied)
+}

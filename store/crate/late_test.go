@@ -37,7 +37,10 @@ func flaky(t testing.TB) storetest.Open[*DB] {
 	}
 }
 
-func TestFencing_AnswersLost(t *testing.T) { storetest.Fencing(t, flaky) }
+func TestFencing_AnswersLost(t *testing.T) {
+	needLong(t)
+	storetest.Fencing(t, flaky)
+}
 
 func TestArchive_OddEvents_ComeBackExactly(t *testing.T) {
 	d := fresh(t)(t)

@@ -8,4 +8,7 @@ import (
 
 func TestLeases(t *testing.T) { storetest.Leases(t, emptied) }
 
-func TestLeases_AnswersLost(t *testing.T) { storetest.Leases(t, flaky) }
+func TestLeases_AnswersLost(t *testing.T) {
+	needLong(t)
+	storetest.Leases(t, flaky)
+}
