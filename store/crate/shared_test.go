@@ -304,6 +304,7 @@ func TestOpen_WrongPassword_IsOneSentence(t *testing.T) {
 
 // Tables turn read-only when the disk is nearly full. A commit then waits, says why, and counts once when it goes on.
 func TestCommit_ReadOnlyTables_WaitsAndCountsOnce(t *testing.T) {
+	needLong(t)
 	d := fresh(t)(t)
 	ctx := testContext(t)
 	c, _ := lateCheckpoint(t, d)
