@@ -71,7 +71,7 @@ func runDemo(cmd *cobra.Command, g *globals, f demoFlags, history time.Duration)
 		return err
 	}
 	log := g.quiet()
-	if err := demoHistory(ctx, c, log, cmd.ErrOrStderr(), out, generator, history); err != nil {
+	if err := demoHistory(ctx, c, log, cmd.ErrOrStderr(), out, generator, f.rate, history); err != nil {
 		if errors.Is(err, context.Canceled) {
 			return nil // stopped by the user: nothing to complain of
 		}
@@ -151,7 +151,7 @@ func freeIfTaken(address string) string {
 
 // demoHistory brings the made-up past in the way that any import comes in. A data dir that has events already is left
 // as it is.
-func demoHistory(ctx context.Context, c *config.Config, log *slog.Logger, errOut, out io.Writer, g *demo.Generator, length time.Duration) (err error) {
+func demoHistory(ctx context.Context, c *config.Config, log *slog.Logger, errOut, out io.Writer, g *demo.Generator, rate float64, length time.Duration) (err error) {
 	d, err := consumer.Open(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log})
 	if err != nil {
 		return err
@@ -163,8 +163,8 @@ func demoHistory(ctx context.Context, c *config.Config, log *slog.Logger, errOut
 	if err := d.Start(ctx, false); err != nil {
 		return err
 	}
-	now := time.Now()
-	past := demo.NewHistory(g, now.Add(-length), now)
+	begin := time.Now()
+	past := demo.NewHistory(g, length, time.Now, rate)
 	fmt.Fprintf(out, "Making up %s of history (about %d events) ...\n", days(length), past.Events())
 	show := newProgress(errOut, "events", past.Events())
 	sum, err := d.Import(ctx, []string{"-"}, consumer.ImportOptions{Stdin: past, Progress: show.set})
@@ -172,7 +172,7 @@ func demoHistory(ctx context.Context, c *config.Config, log *slog.Logger, errOut
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d events archived and counted in %.1f s.\n", sum.Owned, time.Since(now).Seconds())
+	fmt.Fprintf(out, "%d events archived and counted in %.1f s.\n", sum.Owned, time.Since(begin).Seconds())
 	return nil
 }
 

@@ -17,6 +17,8 @@ const (
 	projects = 1500
 	// skew is the exponent of Zipf's law that contributions follow (1.2-1.4 on Fedora's bus).
 	skew = 1.25
+	// otherBus is how topics of a site with a prefix of its own start.
+	otherBus = "io.pagure.prod."
 )
 
 // Event is one made-up message as it would come from the bus.
@@ -39,7 +41,7 @@ type Generator struct {
 
 // template is a kind of event: its topic, how often it comes and what its message says.
 type template struct {
-	topic   string
+	topic   string // below org.fedoraproject.prod, or whole
 	weight  float64
 	message func(g *Generator, user, pkg string) map[string]any
 	noUser  bool
@@ -63,8 +65,11 @@ func New(seed uint64) *Generator {
 func (g *Generator) Next(t time.Time) Event {
 	x := g.rng.Float64() * g.kindSum[len(g.kindSum)-1]
 	kind := g.templates[sort.SearchFloat64s(g.kindSum, x)]
-	topic := "org.fedoraproject.prod." + kind.topic
-	category, _, _ := strings.Cut(kind.topic, ".")
+	topic := kind.topic
+	if !strings.HasPrefix(topic, otherBus) {
+		topic = "org.fedoraproject.prod." + topic
+	}
+	category := strings.Split(topic, ".")[3]
 	user, pkg := g.users[g.userRank.pick(g.rng)], g.packages[g.packRank.pick(g.rng)]
 	headers := map[string]any{}
 	if !kind.noUser {
@@ -84,19 +89,14 @@ func (g *Generator) Next(t time.Time) Event {
 	return Event{Topic: topic, Body: body}
 }
 
-// id makes a msg_id as fedmsg does: the year and a version 4 UUID.
+// id makes a msg_id as fedmsg does: the year and a version 4 UUID. The time is in it: a second run with the same seed
+// goes on in the same data dir, and its events are others.
 func (g *Generator) id(t time.Time) string {
 	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], g.rng.Uint64())
+	binary.LittleEndian.PutUint64(b[:8], g.rng.Uint64()^uint64(t.UnixNano()))
 	binary.LittleEndian.PutUint64(b[8:], g.rng.Uint64())
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%d-%x-%x-%x-%x-%x", t.Year(), b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// Pause gives the time to the next event of a bus that sees perSecond on average: random, and busier by day and on
-// working days.
-func (g *Generator) Pause(t time.Time, perSecond float64) time.Duration {
-	return g.pause(perSecond * activity(t))
 }
 
 // pause gives the time to the next of events that come independently of each other at a rate.

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bufio"
 	"encoding/json"
 	"testing"
 	"time"
@@ -25,15 +26,60 @@ func TestGenerator_SameSeedSameEvents(t *testing.T) {
 	}
 }
 
-func TestGenerator_PausesAverageToTheRate(t *testing.T) {
-	g := New(3)
-	begin := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
-	end := begin.AddDate(0, 0, 28) // whole weeks: the ups and downs even out
-	n := 0
-	for at := begin; at.Before(end); at = at.Add(g.Pause(at, 0.05)) {
-		n++
+func TestGenerator_SecondRunHasOtherIDs(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	a, b := New(1), New(1)
+	for range 500 {
+		at = at.Add(time.Second)
+		if x, y := a.Next(at), b.Next(at.Add(time.Hour)); x.id(t) == y.id(t) {
+			t.Fatalf("%s is there again an hour later", x.id(t))
+		}
 	}
-	if want := 0.05 * end.Sub(begin).Seconds(); float64(n) < 0.93*want || float64(n) > 1.07*want {
-		t.Fatalf("%d events in four weeks, want about %.0f", n, want)
+}
+
+func (e Event) id(t *testing.T) string {
+	t.Helper()
+	var m struct {
+		ID string `json:"msg_id"`
+	}
+	if err := json.Unmarshal(e.Body, &m); err != nil || m.ID == "" {
+		t.Fatalf("no id in %s: %v", e.Body, err)
+	}
+	return m.ID
+}
+
+func TestHistory_GrowsToTheLiveRate(t *testing.T) {
+	end := time.Date(2026, 3, 29, 12, 0, 0, 0, time.UTC)
+	h := NewHistory(New(3), 28*24*time.Hour, func() time.Time { return end }, 20)
+	expected := h.Events()
+	n, lastMinute := 0, 0
+	for lines := bufio.NewScanner(h); lines.Scan(); n++ {
+		var m struct{ Timestamp int64 }
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+			t.Fatal(err)
+		}
+		if end.Unix()-m.Timestamp <= 60 {
+			lastMinute++
+		}
+	}
+	if float64(n) < 0.8*float64(expected) || float64(n) > 1.2*float64(expected) {
+		t.Errorf("%d events, said to be about %d", n, expected)
+	}
+	if lastMinute < 1000 || lastMinute > 1400 {
+		t.Errorf("%d events in the last minute, want about 1200", lastMinute)
+	}
+}
+
+// TestGenerator_FeedsEveryPlugin: a metric that stays empty shows nothing of what it is for.
+func TestGenerator_FeedsEveryPlugin(t *testing.T) {
+	topics := map[string]bool{}
+	g := New(1)
+	for range 20_000 {
+		topics[g.Next(time.Unix(1_700_000_000, 0)).Topic] = true
+	}
+	for _, want := range []string{"io.pagure.prod.pagure.issue.new", "org.fedoraproject.prod.compose.rawhide.complete", "org.fedoraproject.prod.bodhi.updates.epel.sync", "org.fedoraproject.prod.fedimg.image.upload"} {
+		if !topics[want] {
+			t.Errorf("no %s", want)
+		}
 	}
 }

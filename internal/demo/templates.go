@@ -14,8 +14,12 @@ func templates() []template {
 		{topic: "copr.build.start", weight: 7, message: (*Generator).copr},
 		{topic: "copr.build.end", weight: 7, message: (*Generator).copr},
 		{topic: "git.receive", weight: 8, message: (*Generator).push},
-		{topic: "pagure.pull-request.new", weight: 2, message: (*Generator).pull},
-		{topic: "pagure.pull-request.comment.added", weight: 3, message: (*Generator).pull},
+		{topic: "pagure.pull-request.new", weight: 1, message: (*Generator).pull},
+		{topic: "pagure.pull-request.comment.added", weight: 1, message: (*Generator).pull},
+		{topic: otherBus + "pagure.pull-request.new", weight: 1, message: (*Generator).pull, noPkg: true},
+		{topic: otherBus + "pagure.pull-request.comment.added", weight: 2, message: (*Generator).pull, noPkg: true},
+		{topic: otherBus + "pagure.issue.new", weight: 1, message: (*Generator).issue, noPkg: true},
+		{topic: otherBus + "pagure.issue.comment.added", weight: 2, message: (*Generator).issue, noPkg: true},
 		{topic: "bodhi.update.request.testing", weight: 3, message: (*Generator).update},
 		{topic: "bodhi.update.karma.threshold", weight: 1, message: (*Generator).update},
 		{topic: "bodhi.update.comment", weight: 3, message: (*Generator).update},
@@ -26,8 +30,12 @@ func templates() []template {
 		{topic: "fedbadges.badge.award", weight: 1, message: (*Generator).badge, noPkg: true},
 		{topic: "planet.post.new", weight: 0.4, message: (*Generator).post, noPkg: true},
 		{topic: "meetbot.meeting.complete", weight: 0.2, message: (*Generator).meeting, noPkg: true},
-		{topic: "compose.rawhide.start", weight: 0.05, message: (*Generator).compose, noUser: true, noPkg: true},
-		{topic: "compose.rawhide.complete", weight: 0.05, message: (*Generator).compose, noUser: true, noPkg: true},
+		{topic: "compose.rawhide.start", weight: 0.3, message: (*Generator).compose, noUser: true, noPkg: true},
+		{topic: "compose.rawhide.complete", weight: 0.5, message: (*Generator).compose, noUser: true, noPkg: true},
+		{topic: "bodhi.updates.fedora.sync", weight: 0.4, message: (*Generator).sync, noUser: true, noPkg: true},
+		{topic: "bodhi.updates.epel.sync", weight: 0.3, message: (*Generator).sync, noUser: true, noPkg: true},
+		{topic: "fedimg.image.upload", weight: 0.5, message: (*Generator).image, noUser: true, noPkg: true},
+		{topic: "buildsys.task.state.change", weight: 0.8, message: (*Generator).artifact, noUser: true, noPkg: true},
 	}
 }
 
@@ -105,5 +113,30 @@ func (g *Generator) meeting(user, _ string) message {
 }
 
 func (g *Generator) compose(_, _ string) message {
-	return message{"branch": "rawhide", "arch": g.one("", "x86_64", "aarch64"), "log": "done"}
+	return message{"branch": "rawhide", "arch": g.one("", "arm", "ppc", "s390"), "log": "done"}
+}
+
+func (g *Generator) issue(user, pkg string) message {
+	return message{"agent": user, "issue": message{"id": g.rng.IntN(900), "status": "Open", "title": g.one("Add a new member", "The nightly job fails", "Document the release")},
+		"project": message{"name": g.one("releng", "fedora-infrastructure", "fesco", pkg), "namespace": nil}}
+}
+
+func (g *Generator) sync(_, _ string) message {
+	return message{"release": g.one("42", "43"), "repo": g.one("updates", "updates-testing"), "bytes": fmt.Sprintf("%d MiB", 20+g.rng.IntN(900)), "deleted": fmt.Sprint(g.rng.IntN(400))}
+}
+
+func (g *Generator) image(_, _ string) message {
+	return message{"image_name": "Fedora-Cloud-Base-" + g.one("43", "Rawhide") + "-20260401.x86_64", "destination": "EC2 (" + g.one("us-east-1", "eu-west-1", "ap-southeast-2") + ")",
+		"status": g.one("started", "completed", "completed"), "extra": message{"id": fmt.Sprintf("ami-%08x", g.rng.Uint32()), "virt_type": "HVM"}}
+}
+
+// artifact is a task of the user who builds images.
+func (g *Generator) artifact(_, _ string) message {
+	method, name, arch := "livecd", "fedora-live-"+g.one("kde", "workstation", "xfce"), g.one("x86_64", "x86_64", "i686")
+	if g.rng.IntN(3) == 0 {
+		method, name, arch = "appliance", "fedora-arm-"+g.one("minimal", "server"), "armhfp"
+	}
+	return message{"method": method, "owner": "masher", "srpm": name + "-" + arch, "id": g.rng.IntN(9e7), "old": "OPEN", "new": g.one("OPEN", "CLOSED", "CLOSED", "CLOSED", "FAILED"),
+		"info": message{"request": []any{name, "rawhide", arch, "rawhide", "live.ks", message{"release": "20260401"}}, "children": []any{message{"id": g.rng.IntN(9e7)}},
+			"result": fmt.Sprintf("Built https://koji.fedoraproject.org/work/tasks/%d/%d", g.rng.IntN(9999), g.rng.IntN(9e7))}}
 }
