@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"math"
@@ -21,9 +20,8 @@ const (
 )
 
 const (
-	recentLooked = 500 // events of a person whose packages are counted
-	recentShown  = 10  // and that are given whole
-	recentBytes  = 1 << 20
+	recentShown = 10 // events of a person
+	recentBytes = 1 << 20
 )
 
 // personDocument is the answer of /users/{name}. A part is null where no metric counts by what it needs.
@@ -33,15 +31,7 @@ type personDocument struct {
 	Calendar *calendarDocument `json:"calendar"`
 	Topics   *topDocument      `json:"topics"`
 	Packages *topDocument      `json:"packages"`
-
-	RecentPackages *recentPackages `json:"recent_packages"` // null, as events, where the store doesn't find events
-	Events         []eventDocument `json:"events"`          // the last ones, newest first
-}
-
-// recentPackages are the packages that the last events of a person were about.
-type recentPackages struct {
-	Events int        `json:"events"` // how many were looked at
-	Rows   []valueRow `json:"rows"`   // each with how many of them
+	Events   []eventDocument   `json:"events"` // the last ones, newest first; null where the store doesn't find events
 }
 
 // personQuestion is GET /api/v1/users/{name}: one person's numbers.
@@ -146,36 +136,19 @@ func hasDays(m *store.ServedMetric) bool {
 	return slices.ContainsFunc(m.Intervals, func(d time.Duration) bool { return d >= 24*time.Hour })
 }
 
-// personEvents adds the person's last events, and the packages that the last of them were about: of the packages of all
-// no counter knows whose they were.
+// personEvents adds the person's last events.
 func (s *Server) personEvents(ctx context.Context, a *asking, name string, doc *personDocument) error {
 	if s.events == nil {
 		return nil
 	}
 	r := store.FindRequest{EventFilter: store.EventFilter{From: math.MinInt64, To: math.MaxInt64, Users: store.Names{In: []string{name}}}, Desc: true,
-		Limit: recentLooked, MaxScan: maxLooked}
+		Limit: recentShown, MaxScan: maxLooked, Bodies: true, MaxBytes: recentBytes}
 	if a.given["from"] {
 		r.From = a.from * 1e6
 	}
 	if a.given["to"] {
 		r.To = a.to * 1e6
 	}
-	recent, err := s.findEvents(ctx, r)
-	if err != nil {
-		return err
-	}
-	of := map[string]int64{}
-	for i := range recent.Events {
-		for _, p := range recent.Events[i].Packages {
-			of[p]++
-		}
-	}
-	names := slices.SortedFunc(maps.Keys(of), func(x, y string) int { return cmp.Or(cmp.Compare(of[y], of[x]), cmp.Compare(x, y)) })
-	doc.RecentPackages = &recentPackages{Events: len(recent.Events), Rows: []valueRow{}}
-	for _, p := range names[:min(len(names), a.top)] {
-		doc.RecentPackages.Rows = append(doc.RecentPackages.Rows, valueRow{p, of[p]})
-	}
-	r.Limit, r.Bodies, r.MaxBytes = recentShown, true, recentBytes
 	last, err := s.findEvents(ctx, r)
 	if err != nil {
 		return err

@@ -23,6 +23,8 @@ type archivedEvent struct {
 	Time  time.Time `json:"timestamp"`
 	Users []string
 	Agent *string
+
+	Packages []string
 }
 
 // archived lists all events of the archive.
@@ -116,6 +118,14 @@ func (d *daemon) checkActivity(events []archivedEvent) {
 			}
 			return out
 		}},
+		{"involvement-by-user-and-package", []string{"1d"}, [2]string{"user", "package"}, func(e archivedEvent) (out [][2]string) {
+			for _, u := range e.Users {
+				for _, p := range e.Packages {
+					out = append(out, [2]string{u, p})
+				}
+			}
+			return out
+		}},
 	} {
 		for _, every := range m.every {
 			want := recount{}
@@ -131,6 +141,68 @@ func (d *daemon) checkActivity(events []archivedEvent) {
 				d.t.Errorf("%s-%s: %s", m.metric, every, difference)
 			}
 		}
+	}
+}
+
+// checkPerson holds what /api/v1/users says of the one with most messages to the events.
+func (d *daemon) checkPerson(events []archivedEvent) {
+	d.t.Helper()
+	of := map[string]int64{}
+	for _, e := range events {
+		for _, u := range e.Users {
+			of[u]++
+		}
+	}
+	name := ""
+	for u, n := range of {
+		if n > of[name] || n == of[name] && u < name {
+			name = u
+		}
+	}
+	topics, packages, days := map[string]int64{}, map[string]int64{}, map[string]int64{}
+	first, last := events[0].Time, events[0].Time
+	for _, e := range events {
+		first, last = slices.MinFunc([]time.Time{first, e.Time}, time.Time.Compare), slices.MaxFunc([]time.Time{last, e.Time}, time.Time.Compare)
+		if slices.Contains(e.Users, name) {
+			topics[e.Topic]++
+			days[e.Time.UTC().Format(time.DateOnly)]++
+			for _, p := range e.Packages {
+				packages[p]++
+			}
+		}
+	}
+	q := url.Values{"from": {first.Format(time.DateOnly)}, "to": {last.AddDate(0, 0, 1).Format(time.DateOnly)}, "limit": {"1000"}}
+	var got struct {
+		Calendar, Topics, Packages countAnswer
+		Events                     []archivedEvent
+	}
+	code, body, err := get("http://" + d.api + "/api/v1/users/" + url.PathEscape(name) + "?" + q.Encode())
+	if err == nil && code == 200 {
+		err = json.Unmarshal([]byte(body), &got)
+	}
+	if err != nil || code != 200 {
+		d.t.Fatalf("numbers of %s: %d, %v: %.300s", name, code, err, body)
+	}
+	for _, day := range got.Calendar.Days {
+		if day.Count != days[day.Date] {
+			d.t.Errorf("%s: %s has %d messages, want %d", name, day.Date, day.Count, days[day.Date])
+		}
+	}
+	for dim, x := range map[string]struct {
+		got  countAnswer
+		want map[string]int64
+	}{"topic": {got.Topics, topics}, "package": {got.Packages, packages}} {
+		for i, row := range x.got.Rows {
+			if row.Count != x.want[row.Key[dim]] || i > 0 && row.Count > x.got.Rows[i-1].Count {
+				d.t.Errorf("%s: %s %s has %d, want %d", name, dim, row.Key[dim], row.Count, x.want[row.Key[dim]])
+			}
+		}
+		if len(x.got.Rows) != min(1000, len(x.want)) || len(x.want) == 0 {
+			d.t.Errorf("%s: %d different %ss, want %d", name, len(x.got.Rows), dim, len(x.want))
+		}
+	}
+	if got.Calendar.Total != of[name] || int64(len(got.Events)) != min(10, of[name]) {
+		d.t.Errorf("%s: %d messages and %d events, want %d", name, got.Calendar.Total, len(got.Events), of[name])
 	}
 }
 
@@ -273,6 +345,7 @@ func TestActivity_EqualsARecount(t *testing.T) {
 				}
 			}
 			d.checkActivity(events)
+			d.checkPerson(events)
 			d.stop()
 			d.verifyClean()
 		})

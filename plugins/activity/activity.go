@@ -53,6 +53,18 @@ func Plugin() plugins.Plugin {
 					}
 				},
 			},
+			{
+				Name: "Involvement, by user and package", Summary: "the count of messages about a person, organized by package",
+				Description: "How many messages about each person were about each package. A message about three people and two packages counts for each of the six pairs.",
+				Dims:        []string{"user", "package"}, Multi: []string{"user", "package"}, Every: []time.Duration{day}, Unit: "messages", View: "top",
+				On: func(e *plugins.Event, add func(int64, ...string)) {
+					for _, u := range e.Users {
+						for _, p := range e.Packages {
+							add(1, u, p)
+						}
+					}
+				},
+			},
 		},
 	}
 }
