@@ -46,6 +46,7 @@ type answer struct {
 	next         string // cursor of the page behind this one
 	page, pages  int
 	until        time.Time
+	fixed        bool // it holds as long as the process runs
 
 	scope          string
 	shape, version uint64
@@ -157,7 +158,7 @@ func (c *answers) form(key string, a *answer, k coding) *form {
 	}
 	plain := a.forms[identity].Load()
 	f := plain
-	if small := c.compress.compress(k, a.body); small != nil && len(small) < len(a.body) {
+	if small := c.compress.compress(k, a.body, a.fixed); small != nil && len(small) < len(a.body) {
 		f = &form{body: small, encoding: codingHeaders[k], length: []string{strconv.Itoa(len(small))}}
 	}
 	a.forms[k].Store(f)

@@ -303,6 +303,30 @@ func TestBrowser_WidgetsAgreeWithTheAPIAndFollowIt(t *testing.T) {
 	})
 }
 
+// TestBrowser_PagesStayFresh: what a page shows without widgets follows too, and nobody loses the place.
+func TestBrowser_PagesStayFresh(t *testing.T) {
+	b, st := newBrowser(t), newSite(t)
+	b.look(1000, "light")
+	b.do(chromedp.Navigate(st.URL + "/web/dashboard"))
+	b.until("the page", drawn)
+	count := `document.querySelector('.card[href*="dashboard/volume?"] strong').textContent`
+	before := eval[string](b, `document.querySelector('.card[href*="dashboard/volume-by-user"]').focus(), `+count)
+	for _, iv := range intervals("1s", "1m", "1h", "1d") {
+		st.store.count("volume", iv, time.Now().Unix(), "", 7)
+	}
+	b.until("the new number", fmt.Sprintf(`%s !== %q`, count, before))
+	if place := eval[string](b, `document.activeElement.getAttribute("href") ?? ""`); !strings.Contains(place, "volume-by-user") {
+		t.Errorf("the focus is at %q now", place)
+	}
+	b.do(chromedp.Navigate(st.URL + "/web/board/" + releng))
+	b.until("the board", `document.readyState === "complete" && document.body.innerText.includes("completed")`)
+	st.store.change(releng, func() {
+		st.store.latest[releng] = []store.LatestRow{{Key: store.JoinKey([]string{"compose-rawhide_primary", "rawhide"}), Time: time.Now().UnixMicro(), Value: json.RawMessage(`{"name":"Rawhide","status":"start"}`)}}
+	})
+	b.until("the new state", `document.body.innerText.includes("started")`)
+	b.silent("pages")
+}
+
 // TestBrowser_Examples opens the examples as sites of their own, under the policies that they carry.
 func TestBrowser_Examples(t *testing.T) {
 	b, st := newBrowser(t), newSite(t)

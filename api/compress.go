@@ -34,8 +34,8 @@ const smallBody = 128
 
 // compressors are encoders to be used again: making one costs more than an average answer.
 type compressors struct {
-	brotli, gzip sync.Pool
-	zstd         *zstd.Encoder
+	brotli, brotliBest, gzip sync.Pool
+	zstd                     *zstd.Encoder
 }
 
 func newCompressors() (*compressors, error) {
@@ -45,6 +45,7 @@ func newCompressors() (*compressors, error) {
 	}
 	c := &compressors{zstd: z}
 	c.brotli.New = func() any { return brotli.NewWriterLevel(nil, 5) }
+	c.brotliBest.New = func() any { return brotli.NewWriterLevel(nil, brotli.BestCompression) }
 	c.gzip.New = func() any { return gzip.NewWriter(nil) }
 	return c, nil
 }
@@ -55,8 +56,8 @@ type resetter interface {
 	Reset(io.Writer)
 }
 
-// compress gives the body in a coding, nil for none.
-func (c *compressors) compress(k coding, body []byte) []byte {
+// compress gives the body in a coding, nil for none. What is fixed is sent often and compressed once: as small as can be.
+func (c *compressors) compress(k coding, body []byte, fixed bool) []byte {
 	if len(body) < smallBody {
 		return nil
 	}
@@ -64,6 +65,9 @@ func (c *compressors) compress(k coding, body []byte) []byte {
 	case zstdCoding:
 		return c.zstd.EncodeAll(body, nil)
 	case brotliCoding:
+		if fixed {
+			return stream(&c.brotliBest, body)
+		}
 		return stream(&c.brotli, body)
 	case gzipCoding:
 		return stream(&c.gzip, body)

@@ -95,6 +95,7 @@ func contractCases() map[string][]string {
 		"/web/dashboard":         {"/web/dashboard"},
 		"/web/dashboard/{ident}": {"/web/dashboard/volume", "/web/dashboard/volume-by-category-1d?as=bars&group-by=category&at=now", "/web/dashboard/" + releng, "/web/dashboard/nothing"},
 		"/web/board/{ident}":     {"/web/board/" + releng, "/web/board/volume", "/web/board/nothing"},
+		"/web/user":              {"/web/user?name=a%2Fb", "/web/user"},
 		"/web/user/{name}":       {"/web/user/ralph", "/web/user/%3Cscript%3E"},
 		"/web/reference":         {"/web/reference"},
 		"/web/widgets":           {"/web/widgets", "/web/widgets?widget=calendar&metric=volume", "/web/widgets?widget=pie"},

@@ -37,6 +37,13 @@ func (s *Server) pages(get func(string, echo.HandlerFunc)) {
 	get("/", start("web/getting-started"))
 	get("/web", start("web/getting-started"))
 	get("/web/", start("getting-started"))
+	get("/web/user", func(c echo.Context) error { // the form that asks for a name
+		to := "dashboard"
+		if name := c.QueryParam("name"); name != "" {
+			to = "user/" + url.PathEscape(name)
+		}
+		return c.Redirect(http.StatusFound, to)
+	})
 	for _, route := range s.web.Routes() {
 		get(route.Path, s.pageHandler(route))
 	}
@@ -104,7 +111,7 @@ func (s *Server) drawn(ctx context.Context, key string, draw func(context.Contex
 }
 
 func replyAnswer(r web.Reply) *answer {
-	a := &answer{body: r.Body, contentType: r.ContentType, cacheControl: r.CacheControl}
+	a := &answer{body: r.Body, contentType: r.ContentType, cacheControl: r.CacheControl, fixed: r.Fixed}
 	if r.Policy != "" {
 		a.more = append(a.more, headerLine{"Content-Security-Policy", []string{r.Policy}})
 	}

@@ -192,3 +192,15 @@ func TestPaths_EscapedSlashesArePartsOfNames(t *testing.T) {
 		}
 	}
 }
+
+func TestPages_StatusShowsNumbersInTheMaking(t *testing.T) {
+	st := Status{Store: StoreStatus{Kind: "sqlite", Up: true}, Plugins: []PluginStatus{
+		{ID: "volume", State: "catching-up", Building: &BuildingStatus{Generation: 2, Done: 250, Total: 1000}}, {ID: "releng", State: "running"}}}
+	s := newTestServer(t, Options{Store: compatStore(t), Status: func() Status { return st }})
+	if page := get(s, http.MethodGet, "/web/status").Body.String(); !strings.Contains(page, `value="25"`) || strings.Count(page, "<progress") != 1 || !strings.Contains(page, "catching-up") {
+		t.Error(page)
+	}
+	if body := get(s, http.MethodGet, "/api/v1/status").Body.String(); !strings.Contains(body, `"building":{"generation":2,"done":250,"total":1000}`) || strings.Count(body, "building") != 1 {
+		t.Error(body)
+	}
+}

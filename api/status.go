@@ -18,6 +18,15 @@ type PluginStatus struct {
 	Restarts    uint64   `json:"restarts"`     // since the start of the process
 	DeadLetters uint64   `json:"dead_letters"` // events it could not take
 	Error       string   `json:"error"`        // the last one, empty for none
+
+	Building *BuildingStatus `json:"building,omitempty"` // nil: no new generation of its numbers is being made
+}
+
+// BuildingStatus is how far a new generation of a plugin's numbers has come. The old one is shown meanwhile.
+type BuildingStatus struct {
+	Generation uint32 `json:"generation"`
+	Done       uint64 `json:"done"`  // events that it has counted
+	Total      uint64 `json:"total"` // events that there are
 }
 
 // Status is how the whole process is doing.

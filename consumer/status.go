@@ -94,8 +94,12 @@ func (d *Daemon) ownPlugins() []api.PluginStatus {
 		if p.State == host.Starting {
 			p.Error = cmp.Or(p.Error, d.retaining())
 		}
-		out = append(out, api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(p.State), Builtin: p.Builtin,
-			Metrics: p.Metrics, Lag: p.Lag, Restarts: uint64(p.Restarts), DeadLetters: uint64(p.DeadLetters), Error: cmp.Or(p.Error, d.changes.doubt(p.ID))})
+		st := api.PluginStatus{ID: p.ID, Version: p.Version, DataVersion: p.DataVersion, State: string(p.State), Builtin: p.Builtin,
+			Metrics: p.Metrics, Lag: p.Lag, Restarts: uint64(p.Restarts), DeadLetters: uint64(p.DeadLetters), Error: cmp.Or(p.Error, d.changes.doubt(p.ID))}
+		if b := p.Building; b != nil {
+			st.Building = &api.BuildingStatus{Generation: b.Generation, Done: b.Done, Total: b.Total}
+		}
+		out = append(out, st)
 	}
 	return out
 }

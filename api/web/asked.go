@@ -110,6 +110,21 @@ type plugin struct {
 	Builtin                    bool
 	Metrics                    []string
 	Lag, Restarts, DeadLetters uint64
+	Building                   *building
+}
+
+// building is a new generation of a plugin's numbers.
+type building struct {
+	Generation  uint32
+	Done, Total uint64
+}
+
+// Percent says how far it has come.
+func (b building) Percent() uint64 {
+	if b.Total == 0 {
+		return 0
+	}
+	return uint64(100 * float64(min(b.Done, b.Total)) / float64(b.Total))
 }
 
 func (p *plugin) UnmarshalJSON(b []byte) error {
@@ -142,6 +157,16 @@ type status struct {
 		Up   bool
 	}
 	Plugins []plugin
+}
+
+// Building lists the plugins with a new generation of numbers in the making.
+func (s status) Building() (out []plugin) {
+	for _, p := range s.Plugins {
+		if p.Building != nil {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // keyText writes the values of a key, in the order of their dimensions' names.

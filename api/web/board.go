@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -27,16 +28,22 @@ type layout struct {
 	} `json:"default_options"`
 }
 
-// tile is one thing on a board.
+// tile is one thing on a board: its newest message.
 type tile struct {
-	Name, About, State, Tone, Subject, Link string
-	Time                                    time.Time
-	Known, Old                              bool
+	Subject, Extra, State, Tone, Link string
+	Time                              time.Time
+	Old                               bool
 }
 
-type tileGroup struct {
+// box is a component of a layout: all things of one kind.
+type box struct {
+	Name, Tone string
+	Rows       []tile
+}
+
+type boxGroup struct {
 	Name  string
-	Tiles []tile
+	Boxes []box
 }
 
 // board is GET /web/board/{ident}: what the layout of a metric of latest values names, each with its newest message.
@@ -58,47 +65,61 @@ func (w *Web) board(ctx context.Context, r Request) (Reply, error) {
 	}
 	known := map[string][]tile{} // by what layouts name: the first part of the key
 	for _, row := range rows.Rows {
-		t := tileOf(row.Value, row.Time, l)
+		first, rest := boardID(m, row.Key)
+		t := tileOf(row.Value, row.Time, rest, l)
 		if old := l.age(); old > 0 {
 			t.Old = w.now().Sub(row.Time) > old
 		}
-		first, rest := boardID(m, row.Key)
-		t.Name, t.About = first, rest
 		known[first] = append(known[first], t)
 	}
-	var groups []tileGroup
+	return w.render(r, "board", m.Title(), struct {
+		Metric   metric
+		Messages int
+		Groups   []boxGroup
+		AsOf     time.Time
+	}{m, len(rows.Rows), l.boxes(known), rows.AsOf})
+}
+
+// boxes puts what is known where the layout wants it. What it doesn't name is news all the same.
+func (l layout) boxes(known map[string][]tile) []boxGroup {
+	var groups []boxGroup
 	for _, g := range l.Groups {
-		out := tileGroup{Name: g.Name}
+		out := boxGroup{Name: g.Name}
 		if out.Name == "" {
 			out.Name = g.ID
 		}
+		seen := map[string]bool{}
 		for _, c := range g.Components {
-			tiles := known[c.ID]
+			b := newBox(c.Name, known[c.ID])
+			if c.Name == "" || seen[c.Name] { // two of one name can't be told apart
+				b.Name = strings.TrimSpace(c.Name + " " + c.ID)
+			}
+			seen[c.Name] = true
 			delete(known, c.ID)
-			if len(tiles) == 0 {
-				tiles = []tile{{Name: c.ID}}
-			}
-			for _, t := range tiles {
-				if c.Name != "" {
-					t.Name = c.Name
-				}
-				out.Tiles = append(out.Tiles, t)
-			}
+			out.Boxes = append(out.Boxes, b)
 		}
 		groups = append(groups, out)
 	}
-	rest := tileGroup{Name: "others"} // what the layout doesn't name is news all the same
+	rest := boxGroup{Name: "others"}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
-		rest.Tiles = append(rest.Tiles, known[name]...)
+		rest.Boxes = append(rest.Boxes, newBox(name, known[name]))
 	}
-	if len(rest.Tiles) > 0 {
+	if len(rest.Boxes) > 0 {
 		groups = append(groups, rest)
 	}
-	return w.render(r, "board", m.Title(), struct {
-		Metric metric
-		Groups []tileGroup
-		AsOf   time.Time
-	}{m, groups, rows.AsOf})
+	return groups
+}
+
+// newBox has the tone of the worst that is in it and isn't old.
+func newBox(name string, rows []tile) box {
+	b := box{Name: name, Rows: rows}
+	order := []string{"", "good", "warn", "bad"}
+	for _, r := range rows {
+		if !r.Old && slices.Index(order, r.Tone) > slices.Index(order, b.Tone) {
+			b.Tone = r.Tone
+		}
+	}
+	return b
 }
 
 // boardID parts a key into what a layout names and what else there is.
@@ -119,23 +140,32 @@ func (l layout) age() time.Duration {
 	return time.Duration(l.Default.Old.Value * float64(units[l.Default.Old.Key]))
 }
 
-// tileOf reads what a value says: the fields that the layouts of the original know.
-func tileOf(value json.RawMessage, at time.Time, l layout) tile {
-	var v struct{ Name, Status, Link, URL string }
-	t := tile{Time: at, Known: true}
+// tileOf reads what a value says of a thing: the fields that the layouts of the original know.
+func tileOf(value json.RawMessage, at time.Time, thing string, l layout) tile {
+	var v struct {
+		Name, Status, Link, URL string
+		ExtraText               string `json:"extra_text"`
+		ExtraLink               string `json:"extra_link"`
+	}
+	t := tile{Time: at, Subject: thing}
 	if json.Unmarshal(value, &v) != nil {
 		return t
 	}
+	// Layouts write states in small letters, messages sometimes in capitals.
+	said := func(words map[string]string) string { return cmp.Or(words[v.Status], words[strings.ToLower(v.Status)]) }
 	tones := map[string]string{"text-danger": "bad", "text-warning": "warn", "text-primary": "good", "text-success": "good"}
-	t.State, t.Tone, t.Subject = v.Status, tones[l.Default.Classes[v.Status]], v.Name
-	if verb := l.Default.Verbs[v.Status]; verb != "" {
-		t.State = verb
+	t.State, t.Tone = cmp.Or(said(l.Default.Verbs), strings.ToLower(v.Status)), tones[said(l.Default.Classes)]
+	if t.Subject == "" || strings.EqualFold(v.Name, t.Subject) {
+		t.Subject = v.Name
 	}
-	if v.Link == "" {
-		v.Link = v.URL
+	if t.Extra = v.ExtraText; v.ExtraText == "(details)" { // the label of a link that isn't followed here
+		t.Extra = ""
 	}
-	if u, err := url.Parse(v.Link); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
-		t.Link = v.Link
+	for _, link := range []string{v.Link, v.URL, v.ExtraLink} {
+		if u, err := url.Parse(link); err == nil && (u.Scheme == "https" || u.Scheme == "http") {
+			t.Link = link
+			break
+		}
 	}
 	return t
 }

@@ -66,14 +66,7 @@ func seriesSVG(d columns, title, theme string, bars bool) []byte {
 			g.text(px, height-32, "", "middle", tick.text)
 		}
 	}
-	open := n
-	for _, i := range d.Incomplete {
-		if i.Reason == "open" {
-			if k := slices.IndexFunc(d.Times, func(t int64) bool { return t >= i.From.Unix() }); k >= 0 {
-				open = k
-			}
-		}
-	}
+	open := d.openFrom()
 	if bars {
 		drawBars(g, d, x, y, slot, open)
 	} else {
@@ -84,6 +77,19 @@ func seriesSVG(d columns, title, theme string, bars bool) []byte {
 		g.text(width-right+8, l.y, "f"+colour(d.Series[l.i], l.i), "start", short(d.Series[l.i].Name(), int((right-16)/6.2)))
 	}
 	return g.end()
+}
+
+// openFrom is the first point that isn't over yet, their number where all are.
+func (d columns) openFrom() int {
+	open := len(d.Times)
+	for _, i := range d.Incomplete {
+		if i.Reason == "open" {
+			if k := slices.IndexFunc(d.Times, func(t int64) bool { return t >= i.From.Unix() }); k >= 0 {
+				open = k
+			}
+		}
+	}
+	return open
 }
 
 func at(counts []*int64, i int) int64 {
@@ -272,6 +278,9 @@ func wrap(text string, width, most int) []string {
 // spark draws a line without axes, for the lists of pages: it takes the colour of its text.
 func spark(d columns) string {
 	const width, height = 160, 32
+	if n := len(d.Times); n > 2 && d.openFrom() == n-1 {
+		d.Times = d.Times[:n-1] // a bucket that has just begun would look like a fall
+	}
 	if len(d.Series) == 0 || len(d.Times) < 2 {
 		return ""
 	}

@@ -35,8 +35,8 @@ func (w *Web) loadPages() error {
 		"utc":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 		"iso":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"path": url.PathEscape, "keyText": keyText, "cut": cut,
-		"svg": func(s string) template.HTML { return template.HTML(s) }, // what spark drew: numbers only
-		"mib": func(n int64) string { return strconv.FormatFloat(float64(n)/(1<<20), 'f', 1, 64) },
+		"svg":   func(s string) template.HTML { return template.HTML(s) }, // what spark drew: numbers only
+		"bytes": byteSize,
 	}
 	for _, name := range pageNames {
 		t, err := template.New("layout.html").Funcs(functions).ParseFS(pagesFS, "pages/layout.html", "pages/"+name+".html")
@@ -46,6 +46,18 @@ func (w *Web) loadPages() error {
 		w.pages[name] = t
 	}
 	return nil
+}
+
+// byteSize writes a number of bytes in the largest unit that leaves something before the point.
+func byteSize(n int64) string {
+	size, unit := float64(n), "B"
+	for _, larger := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if size < 1024 {
+			break
+		}
+		size, unit = size/1024, larger
+	}
+	return strconv.FormatFloat(size, 'f', map[bool]int{true: 0, false: 1}[size == float64(int64(size))], 64) + " " + unit
 }
 
 // view is what every page has.
@@ -105,49 +117,6 @@ func detail(err error) string {
 		return ""
 	}
 	return err.Error()
-}
-
-// card is a metric on the dashboard.
-type card struct {
-	metric
-	Spark string
-	Total int64
-	Note  string
-}
-
-// dashboard is GET /web/dashboard: every metric with what it counted in the last day.
-func (w *Web) dashboard(ctx context.Context, r Request) (Reply, error) {
-	list, err := w.metrics(ctx)
-	if err != nil {
-		return Reply{}, err
-	}
-	var st status
-	if err := w.fetch(ctx, &st, "/api/v1/status", nil); err != nil {
-		return Reply{}, err
-	}
-	cards := make([]card, 0, len(list))
-	for _, m := range list {
-		c := card{metric: m}
-		if m.Latest() {
-			c.Note = "latest values"
-		} else {
-			var d columns
-			switch err := w.fetch(ctx, &d, about(m.ID, "series"), url.Values{"from": {"now-1d"}, "max_points": {"100"}}); {
-			case err == nil && len(d.Series) > 0:
-				c.Spark, c.Total = spark(d), d.Series[0].Total
-			case err != nil:
-				if _, ok := refused(err); !ok {
-					return Reply{}, err
-				}
-				c.Note = err.Error()
-			}
-		}
-		cards = append(cards, c)
-	}
-	return w.render(r, "dashboard", "Dashboard", struct {
-		Cards  []card
-		Status status
-	}{cards, st})
 }
 
 // user is GET /web/user/{name}.

@@ -154,7 +154,7 @@ func (w *Web) gallery(ctx context.Context, r Request) (Reply, error) {
 // size is what the script costs a visitor.
 func (w *Web) size() string {
 	var n counter
-	b := brotli.NewWriterLevel(&n, 5) // as it is sent
+	b := brotli.NewWriterLevel(&n, brotli.BestCompression) // as it is sent
 	if _, err := b.Write(w.files[w.script].Body); err != nil || b.Close() != nil {
 		return http.StatusText(http.StatusOK)
 	}

@@ -38,6 +38,13 @@ type Status struct {
 	Others      map[string]int64 // by metric: what was counted under (other) for the series limit, since the host started
 	PID         int              // 0 where no process runs
 	Since       time.Time        // when the state was entered
+	Building    *Building        // the generation of its numbers that is being made anew; nil where none is
+}
+
+// Building is how far a new generation of a plugin's numbers has come. The old one is shown meanwhile.
+type Building struct {
+	Generation  uint32
+	Done, Total uint64 // events
 }
 
 // The lags at which a plugin is said to catch up, and to have done so. They lie apart so that the state is calm.
@@ -54,6 +61,7 @@ func (r *Runner) status() Status {
 	s.Metrics = append([]string(nil), s.Metrics...)
 	s.Lag = r.lag()
 	s.Others = maps.Clone(r.others)
+	s.Building = r.built(s.Lag)
 	if s.Error == "" {
 		s.Error = r.refusals.said(r.host.now())
 	}
@@ -61,6 +69,19 @@ func (r *Runner) status() Status {
 		s.Error = limited(r.others)
 	}
 	return s
+}
+
+// built says how far a new generation has come. The caller holds mu.
+func (r *Runner) built(lag uint64) *Building {
+	if !r.building || !r.prepared {
+		return nil
+	}
+	b := &Building{Generation: r.lettersOf}
+	for _, end := range r.ends {
+		b.Total += end
+	}
+	b.Done = b.Total - min(lag, b.Total)
+	return b
 }
 
 // lag adds up how far the streams' ends are ahead. The caller holds mu.

@@ -358,3 +358,13 @@ func TestOpenHome_LongDirectory_UsesAShortOne(t *testing.T) {
 		t.Errorf("%s is left behind", h.short)
 	}
 }
+
+func TestStatus_NewGenerationTellsHowFarItHasCome(t *testing.T) {
+	r := &Runner{prepared: true, building: true, lettersOf: 2, ends: map[string]uint64{"a": 100, "b": 60}, positions: map[string]uint64{"a": 40}}
+	if b := r.built(r.lag()); b == nil || *b != (Building{Generation: 2, Done: 40, Total: 160}) {
+		t.Errorf("%+v", b)
+	}
+	if r.building = false; r.built(r.lag()) != nil {
+		t.Error("a served generation is said to be in the making")
+	}
+}

@@ -66,48 +66,58 @@ function watch(url: string, out: HTMLElement): void {
   setTimeout(() => { source.close(); out.append("Closed."); }, 15_000);
 }
 
-/** The status page follows the process. */
-if (document.querySelector("[data-status]")) {
-  const number = new Intl.NumberFormat();
-  const at = (v: any, path: string[]): any => {
-    if (!path.length || v == null) return v;
-    if (!Array.isArray(v)) return at(v[path[0]], path.slice(1));
-    const last = path.length - 1; // names may have dots
-    return at(v.find((x) => (x.id ?? x.name) === path.slice(0, last).join(".")), path.slice(last));
-  };
-  const time = document.querySelector<HTMLTimeElement>("[data-status] time")!;
-  const look = async () => {
-    if (!document.hidden) {
-      try {
-        const st = await (await fetch(root + "api/v1/status", { cache: "no-store", signal: AbortSignal.timeout(8000) })).json();
-        for (const e of document.querySelectorAll<HTMLElement>("[data-live]")) {
-          const v = at(st, e.dataset.live!.split("."));
-          if (v === undefined) continue;
-          const text = typeof v === "number" ? number.format(Math.round(v * 10) / 10) : String(v);
-          if (e.textContent !== text) e.textContent = text;
-          if (e.dataset.state !== undefined) e.dataset.state = text;
-        }
-        time.dateTime = new Date().toISOString();
-        time.textContent = time.dateTime.slice(0, 19).replace("T", " ");
-        time.classList.remove("bad");
-      } catch { time.classList.add("bad"); }
-    }
-    setTimeout(look, 3000);
-  };
-  setTimeout(look, 3000);
+/** Brings a page up to date from a newer copy of it. Widgets, which do so by themselves, and forms stay as they are. */
+function renew(old: ChildNode, now: ChildNode): void {
+  if (old.nodeName !== now.nodeName) return old.replaceWith(document.importNode(now, true));
+  if (!(old instanceof Element)) {
+    if (old.nodeValue !== now.nodeValue) old.nodeValue = now.nodeValue;
+    return;
+  }
+  if (old.localName === "form" || old.localName.includes("-")) return;
+  const attributes = (now as Element).attributes;
+  for (const a of [...old.attributes]) if (!attributes.getNamedItem(a.name)) old.removeAttribute(a.name);
+  for (const a of attributes) if (old.getAttribute(a.name) !== a.value) old.setAttribute(a.name, a.value);
+  const [is, be] = [[...old.childNodes], [...now.childNodes]];
+  be.forEach((n, i) => (is[i] ? renew(is[i], n) : old.append(document.importNode(n, true))));
+  for (const more of is.slice(be.length)) more.remove();
 }
 
-/** A board is drawn anew when one of its messages has come. */
-const board = document.querySelector<HTMLElement>("[data-board]");
-if (board) {
-  let first = true;
-  const source = new EventSource(root + "api/v1/stream?metrics=" + encodeURIComponent(board.dataset.board!));
-  source.addEventListener("version", () => {
-    if (first) { first = false; return; }
-    setTimeout(() => location.reload(), document.hidden ? 60_000 : 1000);
-  });
-  addEventListener("pagehide", () => source.close());
-  addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
+/** Pages that say how fresh they are stay so: every so many seconds, and soon after one of their metrics has changed. */
+const LEAST = 3000; // between two looks
+const fresh = document.querySelector<HTMLElement>("[data-fresh]");
+if (fresh) {
+  const every = 1000 * Number(fresh.dataset.fresh);
+  let timer = 0;
+  let looked = Date.now();
+  let source: EventSource | undefined;
+  const look = () => {
+    looked = Date.now();
+    const ask = new XMLHttpRequest();
+    ask.open("GET", location.href);
+    ask.responseType = "document"; // parsed without running anything
+    ask.timeout = 10_000;
+    ask.onloadend = () => {
+      const main = ask.status === 200 && ask.responseXML?.querySelector("main");
+      if (main) renew(document.querySelector("main")!, main);
+      fresh.classList.toggle("late", !main);
+      later(document.hidden ? 60_000 : every);
+    };
+    ask.send();
+  };
+  const later = (ms: number) => {
+    clearTimeout(timer);
+    timer = setTimeout(look, ms) as unknown as number;
+  };
+  const listen = () => {
+    if (!fresh.dataset.metrics || source) return;
+    source = new EventSource(root + "api/v1/stream?metrics=" + encodeURIComponent(fresh.dataset.metrics));
+    source.addEventListener("version", () => { if (!document.hidden) later(Math.max(0, looked + LEAST - Date.now())); });
+  };
+  listen();
+  later(every);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) later(0); });
+  addEventListener("pagehide", () => { source?.close(); source = undefined; });
+  addEventListener("pageshow", (e) => { if (e.persisted) { listen(); later(0); } });
 }
 
 /** A frame tells its host how high it is. */

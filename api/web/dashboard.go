@@ -1,0 +1,159 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// lookback is a window that ends now, and where the one of the same length before it starts.
+type lookback struct{ From, before, Text string }
+
+var lookbacks = []lookback{ // immutable
+	{"now-1h", "now-2h", "hour"}, {"now-1d", "now-2d", "24 hours"}, {"now-7d", "now-14d", "7 days"}, {"now-30d", "now-60d", "30 days"}, {"now-1y", "now-2y", "year"},
+}
+
+// card is a metric on the dashboard.
+type card struct {
+	metric
+	Spark  string
+	Total  int64
+	Change string // against the window before, empty where that can't be said
+	Before int64  // what was counted in it
+	Note   string
+	Newest time.Time // of latest values
+	Known  bool      // Total is what was counted
+}
+
+// crowd is how many people the dashboard names.
+const crowd = 12
+
+// dashboard is GET /web/dashboard: every metric with what it counted lately.
+func (w *Web) dashboard(ctx context.Context, r Request) (Reply, error) {
+	back := lookbacks[1]
+	if from := r.Query.Get("from"); from != "" {
+		i := slices.IndexFunc(lookbacks, func(l lookback) bool { return l.From == from })
+		if i < 0 {
+			return Reply{}, refuse(http.StatusBadRequest, "from is %q here; there are now-1h, now-1d, now-7d, now-30d and now-1y. A metric’s own page shows any window.", cut(from, 60))
+		}
+		back = lookbacks[i]
+	}
+	list, err := w.metrics(ctx)
+	if err != nil {
+		return Reply{}, err
+	}
+	var st status
+	if err := w.fetch(ctx, &st, "/api/v1/status", nil); err != nil {
+		return Reply{}, err
+	}
+	cards := make([]card, 0, len(list))
+	ids := make([]string, 0, len(list))
+	for _, m := range list {
+		draw := w.countCard
+		if m.Latest() {
+			draw = w.latestCard
+		}
+		c, err := draw(ctx, m, back)
+		if err != nil {
+			return Reply{}, err
+		}
+		cards, ids = append(cards, c), append(ids, m.ID)
+	}
+	people, err := w.busiest(ctx, list, back)
+	if err != nil {
+		return Reply{}, err
+	}
+	return w.render(r, "dashboard", "Dashboard", struct {
+		Cards     []card
+		Follow    string // what to be told of
+		Status    status
+		Back      lookback
+		Lookbacks []lookback
+		People    topRows
+	}{cards, strings.Join(ids[:min(64, len(ids))], ","), st, back, lookbacks, people})
+}
+
+// countCard is what a metric counted, and how that compares with what it counted in as long a time before.
+func (w *Web) countCard(ctx context.Context, m metric, back lookback) (card, error) {
+	c := card{metric: m}
+	var d columns
+	err := w.fetch(ctx, &d, about(m.ID, "series"), url.Values{"from": {back.From}, "max_points": {"100"}})
+	if why, ok := refused(err); ok {
+		c.Note = why.Detail
+		return c, nil
+	}
+	if err != nil || len(d.Series) == 0 {
+		return c, err
+	}
+	c.Known, c.Total, c.Spark = true, d.Series[0].Total, spark(d)
+	var past struct {
+		head
+		Count int64
+	}
+	err = w.fetch(ctx, &past, about(m.ID, "count"), url.Values{"from": {back.before}, "to": {back.From}})
+	if _, ok := refused(err); err != nil && !ok {
+		return c, err
+	}
+	if err == nil && m.First != nil && !m.First.After(past.From) { // what wasn't watched wasn't less
+		c.Before, c.Change = past.Count, change(c.Total, past.Count)
+	}
+	return c, nil
+}
+
+// change says by how much a number differs from the one before.
+func change(now, before int64) string {
+	switch ratio := float64(now) / float64(before); {
+	case before <= 0 || now < 0:
+		return ""
+	case ratio >= 9.5:
+		return fmt.Sprintf("▲ × %.0f", ratio)
+	case ratio >= 1.005:
+		return fmt.Sprintf("▲ %.0f %%", 100*(ratio-1))
+	case ratio > 0.995:
+		return "as before"
+	default:
+		return fmt.Sprintf("▼ %.0f %%", 100*(1-ratio))
+	}
+}
+
+// latestCard is how many things a metric keeps the latest value of.
+func (w *Web) latestCard(ctx context.Context, m metric, _ lookback) (card, error) {
+	c := card{metric: m}
+	var rows latestRows
+	err := w.fetch(ctx, &rows, about(m.ID, "latest"), nil)
+	if why, ok := refused(err); ok {
+		c.Note = why.Detail
+		return c, nil
+	}
+	for _, r := range rows.Rows {
+		if r.Time.After(c.Newest) {
+			c.Newest = r.Time
+		}
+	}
+	c.Known, c.Total, c.Unit = true, int64(len(rows.Rows)), "latest values"
+	return c, err
+}
+
+// busiest names people, the way to their pages: by the volume, else by the first metric that counts by them alone.
+func (w *Web) busiest(ctx context.Context, list []metric, back lookback) (topRows, error) {
+	var rows topRows
+	i := slices.IndexFunc(list, func(m metric) bool { return m.ID == "volume-by-user" })
+	if i < 0 {
+		i = slices.IndexFunc(list, func(m metric) bool {
+			return !m.Latest() && len(m.Dimensions) == 1 && m.Dimensions[0].Name == "user"
+		})
+	}
+	if i < 0 {
+		return rows, nil
+	}
+	err := w.fetch(ctx, &rows, about(list[i].ID, "top"), url.Values{"by": {"user"}, "from": {back.From}, "limit": {fmt.Sprint(crowd)}})
+	if _, ok := refused(err); ok {
+		return topRows{}, nil
+	}
+	rows.Rows = slices.DeleteFunc(rows.Rows, func(r ranked) bool { return r.Key["user"] == "" })
+	return rows, err
+}
