@@ -143,7 +143,16 @@ func importYear(b *testing.B, s *site, n int) {
 		return err
 	})
 	part := min(1_000_000, n)
-	last, next := begin, int64(part)
+	used := func() (seconds float64) {
+		if !d.running() {
+			return 0
+		}
+		for _, p := range append(descendants(d.pid()), process{pid: d.pid()}) {
+			seconds += cpuSeconds(b, p.pid)
+		}
+		return seconds
+	}
+	last, next, spent := begin, int64(part), 0.0
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for d.running() {
@@ -152,9 +161,10 @@ func importYear(b *testing.B, s *site, n int) {
 		case <-d.exited:
 		}
 		if at := reached(b, db); at >= next {
-			now := time.Now()
-			b.Logf("%10d events: %7.0f a second since %d", at, float64(at-next+int64(part))/now.Sub(last).Seconds(), next-int64(part))
-			last, next = now, at+int64(part)
+			now, cpu := time.Now(), used()
+			n := float64(at - next + int64(part))
+			b.Logf("%10d events: the last %.0f at %.0f a second, %.1f µs of CPU each", at, n, n/now.Sub(last).Seconds(), max(0, cpu-spent)*1e6/n)
+			last, next, spent = now, at+int64(part), cpu
 		}
 	}
 	took := time.Since(begin)

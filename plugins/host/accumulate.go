@@ -32,7 +32,7 @@ func newAccumulator(def *definition) *accumulator {
 type resolved struct {
 	series [][]uint32 // per Counts: of each row; nil where all rows are of one series
 	only   []uint32
-	ids    []string // of the batch's events, where there are puts
+	ids    []string // of the batch's events that puts are of
 	other  []int64  // per Counts: the number of store.OtherKey's series, -1 where nothing can have gone there
 }
 
@@ -61,12 +61,9 @@ func (d *definition) resolve(b *batch, r *pb.Result, number func(metric, key str
 		}
 	}
 	if len(r.Puts) > 0 {
-		all, err := b.block.IDs()
-		if err != nil {
+		var err error
+		if out.ids, err = b.idsOf(r.Puts); err != nil {
 			return nil, fmt.Errorf("ids of events: %w", err)
-		}
-		for _, i := range b.events {
-			out.ids = append(out.ids, all[i])
 		}
 	}
 	return out, nil

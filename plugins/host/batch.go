@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/statscache/statscache/internal/block"
+	pb "github.com/statscache/statscache/plugins/proto"
 )
 
 // maxSeconds bounds the times that can be counted: beyond it a bucket's number no longer fits into a cell.
@@ -33,6 +34,8 @@ type batch struct {
 	lo, hi  int64  // of the events' times, seconds
 	refused []int  // positions of events whose time can't be counted
 	frame   frame  // nil where there is nothing to send
+
+	bodies [][]byte // of the events, where this batch alone was encoded with them
 }
 
 // batchID gives numbers to batches; the same batch has the same number for every plugin it is sent to.
@@ -48,6 +51,32 @@ func (b *batch) seq(i int) uint64 { return b.block.Seq(b.events[i]) }
 
 // time is the time of the batch's event i in µs.
 func (b *batch) time(i int) int64 { return b.block.Time[b.events[i]] }
+
+// idsOf gives the ids of some of the batch's events, "" of all others. They stand in the bodies, which are unpacked again
+// only where several plugins share what was made of them.
+func (b *batch) idsOf(wanted []*pb.Put) ([]string, error) {
+	out := make([]string, b.len())
+	if b.bodies == nil {
+		all, err := b.block.IDs()
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range wanted {
+			out[p.Event] = all[b.events[p.Event]]
+		}
+		return out, nil
+	}
+	for _, p := range wanted {
+		if out[p.Event] != "" {
+			continue
+		}
+		var err error
+		if out[p.Event], err = b.block.IDOf(b.events[p.Event], b.bodies[p.Event]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
 
 // cutBatch makes a batch of the next at most size events of a block that the plugin wants, starting at position from.
 // It gives the position behind it.
@@ -123,6 +152,9 @@ func (b *batch) encode(c columns) (frame, error) {
 		}
 		for _, i := range b.events {
 			w.bodies = append(w.bodies, all[i])
+		}
+		if !b.whole {
+			b.bodies = w.bodies
 		}
 	}
 	if c.ids {
