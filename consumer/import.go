@@ -109,27 +109,26 @@ func (i *importing) file(ctx context.Context, name string, from io.Reader) error
 		d.metrics.reject("import", string(fedmsg.SizeReason))
 		bad.line(line, fedmsg.SizeReason, fmt.Sprintf("%d bytes are more than the limit of %d", size, d.config.MaxMessageBytes))
 	}
+	store, _ := d.store.(knowing)
+	x := &lineDecoding{ingest: d.ingest, tally: i.tally, store: store, room: d.waitRoom, told: func(lines int) {
+		if i.sum.Lines += lines; i.options.Progress != nil {
+			i.options.Progress(i.sum.Lines)
+		}
+	}, bad: func(b *lineBatch, r refusal) { bad.line(b.lineOf(r.i), r.reason, r.detail) }}
+	x.start(ctx)
 	var err error
 	for err == nil {
 		var b lineBatch
 		if b, err = r.next(ctx); err == nil {
-			if err = d.waitRoom(ctx); err != nil {
-				break
-			}
-			err = d.ingest.submit(ctx, batch{source: "import", messages: b.messages, backfill: true, tally: i.tally, received: d.now().UnixMicro(),
-				bad: func(i int, reason fedmsg.Reason, detail string) { bad.line(b.lineOf(i), reason, detail) }})
-			i.sum.Lines += len(b.messages)
-			if i.options.Progress != nil {
-				i.options.Progress(i.sum.Lines)
-			}
+			err = x.give(b)
 		}
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	// Refused lines of this file are told of before the next one begins, and before what is wrong with it.
-	if _, ferr := d.ingest.flush(ctx); err == nil {
-		err = ferr
+	if ended := x.end(); err == nil {
+		err = ended
 	}
 	for reason, n := range bad.counts() {
 		i.sum.Rejected[reason] += n

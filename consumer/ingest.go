@@ -1,11 +1,10 @@
 package consumer
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +47,7 @@ type ingest struct {
 	maxBytes int
 	rules    atomic.Pointer[fedmsg.Rules] // in force from the next batch on
 	tallies  *tallies
+	lines    chan *decoder // idle decoders of files; nil entries are yet to be made
 
 	batches chan batch
 	blocks  chan sealed
@@ -68,7 +68,7 @@ type batch struct {
 	kept bool
 	// bad, where set, is told of every message refused, by its index.
 	bad func(i int, reason fedmsg.Reason, detail string)
-	// ready is a block that was decoded before: the events of a stream whose consumer is gone.
+	// ready is a block that was decoded before: lines of a file, or the events of a stream whose consumer is gone.
 	ready *block.Block
 	// done, where set, is told the last position once all before it is in the inbox.
 	done chan<- uint64
@@ -81,8 +81,13 @@ type sealed struct {
 }
 
 func newIngest(in inbox, keeper *rejects.Keeper, m *metrics, log *slog.Logger, now func() time.Time, maxBytes int) *ingest {
-	return &ingest{inbox: in, rejects: keeper, metrics: m, log: log, now: now, maxBytes: maxBytes, tallies: newTallies(),
+	g := &ingest{inbox: in, rejects: keeper, metrics: m, log: log, now: now, maxBytes: maxBytes, tallies: newTallies(),
 		batches: make(chan batch, queuedBatches), blocks: make(chan sealed, queuedBlocks), stopped: make(chan struct{})}
+	g.lines = make(chan *decoder, runtime.GOMAXPROCS(0))
+	for range cap(g.lines) {
+		g.lines <- nil
+	}
+	return g
 }
 
 var errStopped = errors.New("the daemon is stopping")
@@ -134,155 +139,6 @@ func (g *ingest) run(ctx context.Context) {
 	close(g.blocks)
 	wg.Wait()
 	g.once.Do(func() { close(g.stopped) })
-}
-
-// decode turns batches into blocks. A block is closed when it is full, when its first event has waited for linger, or
-// when an event of the other lane or of another import comes.
-func (g *ingest) decode(ctx context.Context) {
-	d := decoder{ingest: g, builder: block.NewBuilder(fedmsg.Category), next: g.inbox.Next(),
-		scanner: fedmsg.NewScanner(fedmsg.Limits{MaxBytes: g.maxBytes, Future: 24 * time.Hour})}
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		wait := time.Hour
-		if d.builder.Len() > 0 {
-			wait = max(d.linger()-g.now().Sub(d.born), 0)
-		}
-		timer.Reset(wait)
-		select {
-		case b := <-g.batches:
-			d.batch(b)
-		case <-timer.C:
-			d.seal()
-		case <-ctx.Done():
-			for {
-				select {
-				case b := <-g.batches: // a source that got its batch in before the end keeps it
-					d.batch(b)
-					continue
-				default:
-				}
-				d.seal()
-				return
-			}
-		}
-		if d.builder.Len() > 0 && g.now().Sub(d.born) > d.linger() {
-			d.seal()
-		}
-	}
-}
-
-// decoder is the state of decode's goroutine.
-type decoder struct {
-	*ingest
-	scanner  *fedmsg.Scanner
-	builder  *block.Builder
-	event    block.Event
-	next     uint64 // the position of the block under way
-	born     time.Time
-	received int64
-	backfill bool
-	tally    *importTally
-}
-
-// linger is how long the block under way may wait for more.
-func (d *decoder) linger() time.Duration {
-	if d.backfill {
-		return historyLinger
-	}
-	return linger
-}
-
-func (d *decoder) batch(b batch) {
-	if b.ready != nil {
-		d.again(b.ready)
-		return
-	}
-	d.scanner.SetRules(d.rules.Load())
-	for i, frames := range b.messages {
-		topic, body, reason := d.split(b, frames)
-		if reason != "" {
-			d.reject(b, i, topic, bytes.Join(frames, []byte{0}), reason, framesDetail(frames))
-			continue
-		}
-		if b.backfill && len(body) == 0 {
-			continue // an empty line
-		}
-		if reason = d.scanner.Scan(topic, body, b.received, &d.event); reason != "" {
-			d.reject(b, i, topic, body, reason, d.scanner.Detail())
-			continue
-		}
-		if d.builder.Len() > 0 && (d.backfill != b.backfill || d.tally != b.tally || d.builder.Full(len(body))) {
-			d.seal()
-		}
-		if d.builder.Len() == 0 {
-			d.born, d.backfill, d.tally = d.now(), b.backfill, b.tally
-		}
-		d.received = b.received
-		d.event.Source = b.source
-		d.builder.Add(&d.event)
-	}
-	if len(b.messages) > 0 {
-		d.metrics.received(b.source, len(b.messages))
-	}
-	if b.done != nil {
-		d.seal()
-		d.blocks <- sealed{done: b.done}
-	}
-}
-
-// again numbers a block's events anew, as if they had just been received.
-func (d *decoder) again(b *block.Block) {
-	d.seal()
-	if b.Len() == 0 {
-		return
-	}
-	x := *b // others may share it
-	x.First, x.Seqs, x.Upto = d.next, nil, d.next+uint64(b.Len())-1
-	d.next = x.Upto + 1
-	d.blocks <- sealed{block: &x}
-}
-
-// split finds topic and body in the frames of a message.
-func (d *decoder) split(b batch, frames [][]byte) (topic, body []byte, reason fedmsg.Reason) {
-	if b.backfill {
-		return nil, frames[0], ""
-	}
-	return fedmsg.Frames(frames)
-}
-
-// framesDetail says why no topic and body were found.
-func framesDetail(frames [][]byte) string {
-	switch len(frames) {
-	case 1:
-		return "one frame without a NUL between topic and body"
-	case 2:
-		return "the topic frame is empty"
-	}
-	return fmt.Sprintf("%d frames instead of topic and body", len(frames))
-}
-
-func (d *decoder) reject(b batch, i int, topic, body []byte, reason fedmsg.Reason, detail string) {
-	d.metrics.reject(b.source, string(reason))
-	if b.bad != nil {
-		b.bad(i, reason, detail)
-	}
-	if b.kept {
-		return
-	}
-	d.rejects.Keep(rejects.Reject{At: time.UnixMicro(b.received).UTC(), Source: b.source, Reason: string(reason), Detail: detail, Topic: topic, Body: body})
-}
-
-func (d *decoder) seal() {
-	if d.builder.Len() == 0 {
-		return
-	}
-	b := d.builder.Build(d.next, d.received, d.backfill)
-	d.next = b.Upto + 1
-	if d.tally != nil {
-		d.tallies.expect(b.First, d.tally)
-	}
-	d.blocks <- sealed{block: b}
 }
 
 // append writes blocks to the inbox, all that wait in one go. While the inbox is full or fails nothing is taken from

@@ -11,10 +11,14 @@ import (
 
 	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/consumer/source/file"
+	"github.com/statscache/statscache/internal/block"
 )
 
-// linesPerBatch is how many lines of a file travel together.
-const linesPerBatch = 256
+// linesPerBatch and bytesPerBatch bound the lines of a file that travel together: such a batch fills a block.
+const (
+	linesPerBatch = block.MaxEvents
+	bytesPerBatch = 2 << 20
+)
 
 // lineReader cuts a file into batches of messages: lines, or what stands in another form. A line longer than the limit is
 // passed over and told of.
@@ -34,6 +38,7 @@ type lineReader struct {
 	// For the reading goroutine.
 	in    *bufio.Reader
 	line  int         // number of the last line read
+	room  int         // for the next batch, by the size of the last one
 	other file.Reader // nil where the file holds lines
 }
 
@@ -138,10 +143,10 @@ func openFiles(take func() (path string, ok bool), stdin io.Reader) (next contro
 // not.
 func (r *lineReader) batch() (lineBatch, error) {
 	out := lineBatch{first: r.line + 1}
-	var chunk []byte // one allocation for the batch: its lines point into it
+	chunk := make([]byte, 0, r.room) // one allocation for the batch: its lines point into it
 	var err error
 	ends := make([]int, 0, linesPerBatch)
-	for err == nil && len(ends) < linesPerBatch && len(chunk) < 1<<20 {
+	for err == nil && len(ends) < linesPerBatch && len(chunk) < bytesPerBatch {
 		from := len(chunk)
 		chunk, err = r.readLine(chunk)
 		if len(chunk) == from || err != nil && !errors.Is(err, io.EOF) {
@@ -153,6 +158,7 @@ func (r *lineReader) batch() (lineBatch, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("read %s after line %d: %w", r.name, r.line, err)
 	}
+	r.room = min(len(chunk)+len(chunk)/8, bytesPerBatch)
 	out.messages = make([][][]byte, len(ends))
 	frames := make([][]byte, len(ends))
 	from := 0
@@ -168,7 +174,7 @@ func (r *lineReader) batch() (lineBatch, error) {
 func (r *lineReader) records() (lineBatch, error) {
 	out := lineBatch{first: r.line + 1}
 	size := 0
-	for len(out.messages) < linesPerBatch && size < 1<<20 {
+	for len(out.messages) < linesPerBatch && size < bytesPerBatch {
 		rec, err := r.other.Next()
 		if err != nil {
 			if !errors.Is(err, io.EOF) {

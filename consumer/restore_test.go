@@ -14,21 +14,26 @@ import (
 	"github.com/statscache/statscache/internal/block"
 )
 
-// TestRestore_BrokenOffIsNotTakenForADataDir: whatever a restore that was killed left, nothing starts on it.
-func TestRestore_BrokenOffIsNotTakenForADataDir(t *testing.T) {
-	c := testConfig(t)
-	d, err := Open(t.Context(), Options{Config: c})
+// emptyBackup makes a backup of a data dir in which nothing happened.
+func emptyBackup(t *testing.T) (file string) {
+	t.Helper()
+	d, err := Open(t.Context(), Options{Config: testConfig(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "backup")
+	file = filepath.Join(t.TempDir(), "backup")
 	if _, err := d.Backup(t.Context(), file, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	back := testConfig(t)
+	return file
+}
+
+// TestRestore_BrokenOffIsNotTakenForADataDir: whatever a restore that was killed left, nothing starts on it.
+func TestRestore_BrokenOffIsNotTakenForADataDir(t *testing.T) {
+	file, back := emptyBackup(t), testConfig(t)
 	if err := os.MkdirAll(filepath.Join(back.DataDir, restoringFolder), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -49,19 +54,7 @@ func TestRestore_BrokenOffIsNotTakenForADataDir(t *testing.T) {
 
 // TestRestore_InterruptedLeavesTheDataDirEmpty: a signal is no reason to begin with a removal.
 func TestRestore_InterruptedLeavesTheDataDirEmpty(t *testing.T) {
-	c := testConfig(t)
-	d, err := Open(t.Context(), Options{Config: c})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "backup")
-	if _, err := d.Backup(t.Context(), file, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	back := testConfig(t)
+	file, back := emptyBackup(t), testConfig(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := Restore(ctx, back, file, slog.New(slog.DiscardHandler), func(int, int) { cancel() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)

@@ -7,7 +7,11 @@ import (
 
 // importTally counts what became of the events of one import. A block holds the events of one import only, so that the counts
 // are exact however many others are under way.
-type importTally struct{ owned, duplicates, expired atomic.Int64 }
+type importTally struct {
+	owned, duplicates, expired atomic.Int64
+	// again says that all events of the block that was archived last were known: it pays to ask before the inbox.
+	again atomic.Bool
+}
 
 // tallies remembers which import a block on its way through the inbox belongs to, by the block's first position. There
 // are no more entries than such blocks in the inbox.
@@ -37,4 +41,5 @@ func (t *tallies) archived(first uint64, o fate) {
 	i.owned.Add(int64(o.owned))
 	i.duplicates.Add(int64(o.duplicates))
 	i.expired.Add(int64(o.expired))
+	i.again.Store(o.owned+o.expired == 0)
 }

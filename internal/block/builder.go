@@ -119,6 +119,12 @@ func (w *Builder) addName(s string) uint32 {
 	return i
 }
 
+// Peek gives the columns of what was gathered, without bodies and positions. They change with the next call.
+func (w *Builder) Peek() *Block { return &w.b }
+
+// Drop forgets what was gathered.
+func (w *Builder) Drop() { w.reset() }
+
 // Build packs what was gathered and starts anew. Event 0 gets the sequence number first; received is when the events
 // came in (µs since 1970).
 func (w *Builder) Build(first uint64, received int64, backfill bool) *Block {
