@@ -52,7 +52,7 @@ func messageOf(e *store.Event, v2 bool, meta []string, now time.Time) grepMessag
 	if v2 {
 		headers := headersOf(fields, e)
 		priority := rawOr(headers["priority"], "0")
-		m = grepMessage{{"body", rawOr(fields["msg"], "{}")}, {"headers", headers}, {"id", e.ID}, {"priority", priority}, {"queue", nil}, {"topic", e.Topic}}
+		m = grepMessage{{"body", rawOr(fields.get("msg"), "{}")}, {"headers", headers}, {"id", e.ID}, {"priority", priority}, {"queue", nil}, {"topic", e.Topic}}
 	} else {
 		m = tableForm(e, fields)
 	}
@@ -62,30 +62,30 @@ func messageOf(e *store.Event, v2 bool, meta []string, now time.Time) grepMessag
 	return m
 }
 
-func tableForm(e *store.Event, fields map[string]json.RawMessage) grepMessage {
+func tableForm(e *store.Event, fields envelope) grepMessage {
 	var agent any
 	if e.Agent != "" {
 		agent = e.Agent
 	}
-	m := grepMessage{{"i", rawOr(fields["i"], "0")}, {"msg_id", e.ID}, {"topic", e.Topic}, {"timestamp", timestampOf(e, fields)}}
+	m := grepMessage{{"i", rawOr(fields.get("i"), "0")}, {"msg_id", e.ID}, {"topic", e.Topic}, {"timestamp", timestampOf(e, fields)}}
 	for _, name := range [...]string{"certificate", "signature"} {
-		m = append(m, grepField{name, rawOr(fields[name], "null")})
+		m = append(m, grepField{name, rawOr(fields.get(name), "null")})
 	}
 	m = append(m, grepField{"agent_name", agent})
-	username := rawOr(fields["username"], "null")
+	username := rawOr(fields.get("username"), "null")
 	if string(username) == "null" {
 		username, _ = json.Marshal(agent) // text or nothing: it can't fail
 	}
 	m = append(m, grepField{"username", username})
 	for _, name := range [...]string{"crypto", "msg", "headers", "source_name", "source_version"} {
-		m = append(m, grepField{name, rawOr(fields[name], "null")})
+		m = append(m, grepField{name, rawOr(fields.get(name), "null")})
 	}
 	return append(m, grepField{"users", sorted(e.Users)}, grepField{"packages", sorted(e.Packages)})
 }
 
 // timestampOf gives the time as the envelope has it: a signature covers these very digits.
-func timestampOf(e *store.Event, fields map[string]json.RawMessage) json.RawMessage {
-	if raw := fields["timestamp"]; len(raw) > 0 {
+func timestampOf(e *store.Event, fields envelope) json.RawMessage {
+	if raw := fields.get("timestamp"); len(raw) > 0 {
 		if f, err := strconv.ParseFloat(string(raw), 64); err == nil && f < 1e11 {
 			return raw
 		}
@@ -108,9 +108,9 @@ func sorted(list []string) []string {
 }
 
 // headersOf gives the envelope's headers, with the time it was sent.
-func headersOf(fields map[string]json.RawMessage, e *store.Event) map[string]json.RawMessage {
+func headersOf(fields envelope, e *store.Event) map[string]json.RawMessage {
 	headers := map[string]json.RawMessage{}
-	_ = json.Unmarshal(fields["headers"], &headers) // what is no object has no headers
+	_ = json.Unmarshal(fields.get("headers"), &headers) // what is no object has no headers
 	if headers == nil {
 		headers = map[string]json.RawMessage{}
 	}

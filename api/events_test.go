@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/store"
@@ -305,4 +306,33 @@ func TestEvents_CountsComeFromCounters(t *testing.T) {
 	if m, _ := countersOf(&directory{}, store.EventFilter{From: math.MinInt64}); m != nil {
 		t.Error("a metric that isn't served counts")
 	}
+}
+
+// FuzzEnvelope: of an object the walk gives what encoding/json gives, of anything else nothing that panics.
+func FuzzEnvelope(f *testing.F) {
+	for _, text := range []string{`{"a":1,"msg":{"x":["}",{"y":"\\\""}]},"i":-1.5e3 }`, ` { "k" : "v" , "k":[] } `, `{}`, `[]`, `"{"`, `{"a":`, `{"a"`, `{"`, `{"a":1,`, `{"\u006dsg":null,"\n":true}`} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got := envelopeOf(body)
+		var want map[string]json.RawMessage
+		if !utf8.Valid(body) || json.Unmarshal(body, &want) != nil {
+			return
+		}
+		if (got == nil) != (want == nil) {
+			t.Fatalf("%q: %q, want %q", body, got, want)
+		}
+		names := map[string]bool{}
+		for _, x := range got {
+			names[string(x.name)] = true
+		}
+		for name, value := range want {
+			if string(got.get(name)) != string(value) {
+				t.Fatalf("%q: %s is %q, want %q", body, name, got.get(name), value)
+			}
+		}
+		if len(names) != len(want) {
+			t.Fatalf("%q has the members %v, want %q", body, names, want)
+		}
+	})
 }

@@ -24,17 +24,9 @@ func (r rawJSON) MarshalJSON() ([]byte, error) {
 	return r, nil
 }
 
-// envelopeOf takes the top level of a message apart; nil where it is no object.
-func envelopeOf(body []byte) (fields map[string]json.RawMessage) {
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil
-	}
-	return fields
-}
-
 func documentOf(e *store.Event) eventDocument {
 	d := eventDocument{ID: e.ID, Topic: e.Topic, Category: e.Category, Time: time.UnixMicro(e.Time).UTC(), Received: time.UnixMicro(e.Received).UTC(),
-		Source: e.Source, Users: e.Users, Packages: e.Packages, Signed: e.Signed.String(), Bytes: len(e.Body), Msg: rawJSON(envelopeOf(e.Body)["msg"])}
+		Source: e.Source, Users: e.Users, Packages: e.Packages, Signed: e.Signed.String(), Bytes: len(e.Body), Msg: rawJSON(envelopeOf(e.Body).get("msg"))}
 	if e.Agent != "" {
 		d.Agent = &e.Agent
 	}
