@@ -192,6 +192,7 @@ func TestBackfill_FromAnotherInstance(t *testing.T) {
 	first.mustRun("import", g.file)
 	d := first.start()
 	second := newSite(t, map[string]string{"statscache.datagrepper.endpoint": fmt.Sprintf("%q", "http://"+first.api+"/datagrepper/")})
+	second.race = true
 	began := time.Now()
 	r := second.mustRun(append([]string{"backfill"}, fetchSpan(g.archived(t))...)...)
 	t.Logf("%d events in %s, both sides and the plugins included: %s", g.events, time.Since(began).Round(time.Millisecond), r.stdout)

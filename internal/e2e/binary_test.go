@@ -19,18 +19,25 @@ import (
 // buildTimeout bounds one build of the binary, from nothing and with the race detector.
 const buildTimeout = 9 * time.Minute
 
-// build makes the binary once for all tests of a run, when the first one asks.
-var build = struct {
-	sync.Once
-	dir, path string
-	err       error
-}{}
+// builds are the binaries of a run, each made when the first test asks.
+var builds struct {
+	mu   sync.Mutex
+	dir  string
+	made map[string]*build
+}
+
+// build is a binary, or why there is none.
+type build struct {
+	once sync.Once
+	path string
+	err  error
+}
 
 func TestMain(m *testing.M) {
 	code := cratetest.Run(m)
-	if build.dir != "" {
-		if err := os.RemoveAll(build.dir); err != nil {
-			fmt.Fprintln(os.Stderr, "remove the built binary:", err)
+	if builds.dir != "" {
+		if err := os.RemoveAll(builds.dir); err != nil {
+			fmt.Fprintln(os.Stderr, "remove the built binaries:", err)
 		}
 	}
 	if err := page.publish(); err != nil {
@@ -41,28 +48,43 @@ func TestMain(m *testing.M) {
 }
 
 // binary gives the path of the built statscache.
-func binary(t testing.TB) string {
-	t.Helper()
-	build.Do(func() {
-		if build.dir, build.err = os.MkdirTemp("", "statscache-e2e-"); build.err != nil {
-			return
-		}
-		build.path = filepath.Join(build.dir, "statscache")
-		build.err = buildBinary(build.path)
-	})
-	if build.err != nil {
-		t.Fatal(build.err)
+func binary(t testing.TB) string { return builtBinary(t, "statscache") }
+
+// racedBinary is binary with the race detector where these tests have it.
+func racedBinary(t testing.TB) string {
+	if !raced {
+		return binary(t)
 	}
-	return build.path
+	return builtBinary(t, "statscache-raced", "-race")
 }
 
-// buildBinary builds statscache with further flags of go build.
-func buildBinary(path string, flags ...string) error {
-	args := append([]string{"build", "-o", path}, flags...)
-	if raced {
-		args = append(args, "-race")
+// builtBinary gives the path of a binary of this name, built with these flags of go build.
+func builtBinary(t testing.TB, name string, flags ...string) string {
+	t.Helper()
+	builds.mu.Lock()
+	if builds.dir == "" {
+		var err error
+		if builds.dir, err = os.MkdirTemp("", "statscache-e2e-"); err != nil {
+			builds.mu.Unlock()
+			t.Fatal(err)
+		}
+		builds.made = map[string]*build{}
 	}
-	args = append(args, "github.com/statscache/statscache/cmd/statscache")
+	b := builds.made[name]
+	if b == nil {
+		b = &build{path: filepath.Join(builds.dir, name)}
+		builds.made[name] = b
+	}
+	builds.mu.Unlock()
+	b.once.Do(func() { b.err = buildBinary(b.path, flags...) })
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return b.path
+}
+
+func buildBinary(path string, flags ...string) error {
+	args := append(append([]string{"build", "-o", path}, flags...), "github.com/statscache/statscache/cmd/statscache")
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {

@@ -460,6 +460,7 @@ func TestServe_BesideADaemonAndAlone_OnSQLite(t *testing.T) {
 	t.Parallel()
 	g := goldens(t)[0]
 	s := newSite(t, nil)
+	s.race = true
 	side := *s // the same data dir behind other addresses
 	if r := side.run("serve"); r.code != 1 || !strings.Contains(r.stderr, "nothing to serve yet") {
 		t.Errorf("before there is a store: %d\n%s", r.code, r.stderr)

@@ -17,6 +17,7 @@ func TestControl_ImportBesideADaemon(t *testing.T) {
 	t.Parallel()
 	g := goldens(t)[0]
 	s := newSite(t, nil)
+	s.race = true
 	d := s.start()
 	cmd := exec.Command(binary(t), append([]string{"import", g.file, "-"}, s.flags()...)...) // stdin stays open
 	cmd.Env = append(os.Environ(), s.env()...)
@@ -86,6 +87,7 @@ func TestControl_PluginCommands(t *testing.T) {
 	t.Parallel()
 	g := goldens(t)[0]
 	s := newSite(t, nil)
+	s.race = true
 	d := s.start()
 	state := func() string {
 		t.Helper()

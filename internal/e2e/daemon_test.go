@@ -67,7 +67,11 @@ func (s *site) launch(args ...string) *daemon {
 
 func (s *site) launchExactly(args ...string) *daemon {
 	s.t.Helper()
-	return s.launchProgram(binary(s.t), args...)
+	program := binary
+	if s.race {
+		program = racedBinary
+	}
+	return s.launchProgram(program(s.t), args...)
 }
 
 // launchProgram is launchExactly for a program that runs statscache.

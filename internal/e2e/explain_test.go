@@ -168,6 +168,7 @@ func TestExplain_IsRightWhileEventsComeIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newSite(t, map[string]string{"endpoints": endpoints(map[string][]int{"one": {at}})})
+	s.race = true
 	d := s.start()
 	waitEndpointUp(t, d, "one")
 	const when = 1_524_744_000

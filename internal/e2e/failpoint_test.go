@@ -22,25 +22,9 @@ import (
 	"github.com/statscache/statscache/internal/failpoint"
 )
 
-// armable is the binary that failpoints can be armed in, made once for all tests of a run.
-var armable = struct {
-	sync.Once
-	path string
-	err  error
-}{}
-
-// armableBinary gives its path, beside the ordinary one.
+// armableBinary gives the path of the binary that failpoints can be armed in.
 func armableBinary(t testing.TB) string {
-	t.Helper()
-	beside := filepath.Dir(binary(t))
-	armable.Do(func() {
-		armable.path = filepath.Join(beside, "statscache-failpoints")
-		armable.err = buildBinary(armable.path, "-tags", "failpoints")
-	})
-	if armable.err != nil {
-		t.Fatal(armable.err)
-	}
-	return armable.path
+	return builtBinary(t, "statscache-failpoints", "-tags", "failpoints")
 }
 
 // armed is a process with failpoints and what became of it.

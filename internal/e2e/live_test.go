@@ -25,6 +25,7 @@ func TestLive_GoldenOverZeroMQEqualsTheOracles(t *testing.T) {
 			publisher := script(t, "", "replay.py", strconv.Itoa(p), strconv.Itoa(tt.subscribers), g.file)
 			publisher.expect("bound", peerStart)
 			s := newSite(t, map[string]string{"endpoints": endpoints(ports)})
+			s.race = true
 			d := s.start()
 			sent := publisher.expectNumber("sent", 20*time.Second)
 			// Each copy comes in or is known to be one; then the numbers can't change any more.
@@ -96,6 +97,7 @@ func TestLive_StoppedUnderLoad(t *testing.T) {
 	publisher := script(t, "", "stream.py", strconv.Itoa(p), "1", "1000", "4")
 	publisher.expect("bound", peerStart)
 	s := newSite(t, map[string]string{"endpoints": endpoints(map[string][]int{"load": {p}})})
+	s.race = true
 	d := s.start()
 	publisher.expect("start", 20*time.Second)
 	sent := publisher.expectNumber("sent", 30*time.Second)

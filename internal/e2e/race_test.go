@@ -2,5 +2,6 @@
 
 package e2e
 
-// raced says that these tests are built with the race detector; the binary that they drive is then built with it too.
+// raced says that these tests are built with the race detector. The daemons of the sites that ask for it (site.race) are
+// then built with it too: those whose parts do most at the same time. The others would only be five times slower.
 const raced = true

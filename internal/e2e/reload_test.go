@@ -58,6 +58,7 @@ func TestReload_UnderLoad(t *testing.T) {
 	only := map[string]string{"endpoints": endpoints(map[string][]int{"steady": {steadyPort}})}
 	both := map[string]string{"endpoints": endpoints(map[string][]int{"steady": {steadyPort}, "other": {otherPort}})}
 	s := newSite(t, only)
+	s.race = true
 	d := s.start()
 	d.waitFor(10*time.Second, "subscribed", func() error {
 		if steady.Connected() != 1 {

@@ -85,6 +85,7 @@ func (d *daemon) pickyTotal() int64 {
 func TestRequeue_BesideADaemonAndWithout(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
+	s.race = true
 	s.buildPlugins("picky")
 	file, bad := pickyEvents(t, 1200, 200, "crash", "error")
 	total := bad["crash"] + bad["error"]

@@ -21,6 +21,7 @@ type site struct {
 	conf, data string
 	temp       string
 	api, admin string // host:port
+	race       bool   // its daemons have the race detector where the tests have it
 }
 
 // newSite writes an installation. The settings are Python expressions by key; they are added to ones that a test
