@@ -57,11 +57,7 @@ also says that the archive kept back some of what it says it has; the next run a
 }
 
 func runBackfill(cmd *cobra.Command, g *globals, r consumer.BackfillRequest) error {
-	c, err := g.load(nil)
-	if err != nil {
-		return err
-	}
-	o, err := pipeline(c, g.quiet())
+	o, err := g.pipeline()
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,7 @@ rejects, plugins and what was switched off. All that was accepted before the cal
 its name once it is whole and on disk. With a CrateDB store the database is not in it: use CrateDB's snapshots.`,
 		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := g.load(nil)
-			if err != nil {
-				return err
-			}
-			o, err := pipeline(c, g.quiet())
+			o, err := g.pipeline()
 			if err != nil {
 				return err
 			}

@@ -45,11 +45,7 @@ What is no message is passed over, named with file and line, and counted; exit s
 }
 
 func runImport(cmd *cobra.Command, g *globals, files []string, noWait bool) error {
-	c, err := g.load(nil)
-	if err != nil {
-		return err
-	}
-	o, err := pipeline(c, g.quiet())
+	o, err := g.pipeline()
 	if err != nil {
 		return err
 	}

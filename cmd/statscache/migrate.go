@@ -25,11 +25,7 @@ event that is not archived. Broken off, it goes on where it was when it is run a
 			if to == "" {
 				return usageError{errors.New("migrate needs --to URL (see `statscache migrate --help`)")}
 			}
-			c, err := g.load(nil)
-			if err != nil {
-				return err
-			}
-			o, err := pipeline(c, g.quiet())
+			o, err := g.pipeline()
 			if err != nil {
 				return err
 			}

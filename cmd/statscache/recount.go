@@ -27,11 +27,7 @@ the daemon does it, and goes on counting what comes in.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := g.load(nil)
-			if err != nil {
-				return err
-			}
-			o, err := pipeline(c, g.quiet())
+			o, err := g.pipeline()
 			if err != nil {
 				return err
 			}

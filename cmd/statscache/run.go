@@ -98,7 +98,16 @@ func runReloading(ctx context.Context, c *config.Config, log *slog.Logger, again
 	return errors.Join(err, stopPublic(), stopAdmin())
 }
 
-// pipeline gives the options of every command that works in a data dir.
+// pipeline gives the options of every short command that works in a data dir.
+func (g *globals) pipeline() (consumer.Options, error) {
+	c, err := g.load(nil)
+	if err != nil {
+		return consumer.Options{}, err
+	}
+	return pipeline(c, g.quiet())
+}
+
+// pipeline gives the options of whatever works in a data dir.
 func pipeline(c *config.Config, log *slog.Logger) (consumer.Options, error) {
 	points, err := failpoints()
 	return consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log, Failpoint: points}, err
