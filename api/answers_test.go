@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/store"
 )
 
@@ -231,11 +232,7 @@ func TestCounts_ConcurrentQuestionsRunOnce(t *testing.T) {
 // waitFor polls for something that other goroutines do.
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
+	eventually.True(t, 10*time.Second, what, done)
 }
 
 func TestAnswers_TooManyQuestionsAreTurnedAway(t *testing.T) {

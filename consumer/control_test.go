@@ -19,6 +19,7 @@ import (
 
 	"github.com/statscache/statscache/consumer/config"
 	"github.com/statscache/statscache/consumer/control"
+	"github.com/statscache/statscache/internal/eventually"
 )
 
 // runDaemon runs a daemon with the bundled plugin until the test ends.
@@ -42,11 +43,7 @@ func runDaemon(t *testing.T, c *config.Config) *Daemon {
 // until polls: what is waited for goes through sockets and processes.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
+	eventually.True(t, 20*time.Second, what, ok)
 }
 
 func line(i int) string {

@@ -14,19 +14,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/statscache/statscache/consumer/source/zmq"
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/internal/testpython"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
-}
 
 func listen(t *testing.T, o Options) *Publisher {
 	t.Helper()
@@ -91,37 +83,37 @@ func TestPublisher_SendsToWhoeverSubscribed(t *testing.T) {
 	var all, some sink
 	defer subscribe(t, p, &all)()
 	stop := subscribe(t, p, &some, "a.")
-	eventually(t, "two subscribers", func() bool { return p.Connected() == 2 })
+	eventually.True(t, 10*time.Second, "two subscribers", func() bool { return p.Connected() == 2 })
 	body := make([]byte, 300)
 	for i := range 1000 {
 		p.Publish([]string{"a.x", "b.x"}[i%2], body)
 	}
-	eventually(t, "all sent", func() bool { return all.count("a.x") == 500 && all.count("b.x") == 500 && some.count("a.x") == 500 })
+	eventually.True(t, 10*time.Second, "all sent", func() bool { return all.count("a.x") == 500 && all.count("b.x") == 500 && some.count("a.x") == 500 })
 	if n := some.count("b.x"); n != 0 || p.Dropped() != 0 {
 		t.Errorf("%d of another topic, %d dropped", n, p.Dropped())
 	}
 	stop()
-	eventually(t, "one is gone", func() bool { return p.Connected() == 1 })
+	eventually.True(t, 10*time.Second, "one is gone", func() bool { return p.Connected() == 1 })
 }
 
 func TestPublisher_DropsForASlowSubscriberAndCounts(t *testing.T) {
 	p := listen(t, Options{Queue: 10})
 	s := sink{hold: make(chan struct{})}
 	defer subscribe(t, p, &s)()
-	eventually(t, "subscribed", func() bool { return p.Connected() == 1 })
+	eventually.True(t, 10*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	const n = 3000
 	for body := make([]byte, 20_000); p.Dropped() < n; { // more than sockets can hold
 		p.Publish("t", body)
 	}
 	close(s.hold)
-	eventually(t, "received again", func() bool { p.Publish("u", nil); return s.count("u") > 0 })
+	eventually.True(t, 10*time.Second, "received again", func() bool { p.Publish("u", nil); return s.count("u") > 0 })
 }
 
 func TestPublisher_CloseSendsWhatIsQueued(t *testing.T) {
 	p := listen(t, Options{Queue: 10_000})
 	var s sink
 	defer subscribe(t, p, &s)()
-	eventually(t, "subscribed", func() bool { return p.Connected() == 1 })
+	eventually.True(t, 10*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	for range 5000 {
 		p.Publish("t", make([]byte, 500))
 	}
@@ -129,7 +121,7 @@ func TestPublisher_CloseSendsWhatIsQueued(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Publish("t", nil) // nobody there, and no harm
-	eventually(t, "all received", func() bool { return s.count("t") == 5000 })
+	eventually.True(t, 10*time.Second, "all received", func() bool { return s.count("t") == 5000 })
 }
 
 func TestPublisher_CloseDoesNotWaitForWhoDoesNotRead(t *testing.T) {
@@ -141,7 +133,7 @@ func TestPublisher_CloseDoesNotWaitForWhoDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	eventually(t, "subscribed", func() bool { return p.Connected() == 1 })
+	eventually.True(t, 10*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	for body := make([]byte, 20_000); p.Dropped() == 0; {
 		p.Publish("t", body)
 	}
@@ -182,9 +174,9 @@ func TestPublisher_SurvivesHostilePeers(t *testing.T) {
 	}
 	var s sink
 	defer subscribe(t, p, &s)()
-	eventually(t, "subscribed", func() bool { return p.Connected() == 1 })
+	eventually.True(t, 10*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	p.Publish("t", nil)
-	eventually(t, "received", func() bool { return s.count("t") == 1 })
+	eventually.True(t, 10*time.Second, "received", func() bool { return s.count("t") == 1 })
 }
 
 func many(n int) string {
@@ -219,7 +211,7 @@ print("ok")`
 		b, err := cmd.CombinedOutput()
 		out <- fmt.Sprint(string(b), err)
 	}()
-	eventually(t, "subscribed", func() bool { return p.Connected() == 1 })
+	eventually.True(t, 10*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	for i := range 2000 {
 		if i%500 == 499 {
 			time.Sleep(300 * time.Millisecond) // PINGs of an idle subscriber come in between
@@ -243,9 +235,7 @@ func BenchmarkPublish(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error)
 	go func() { done <- source.Run(ctx) }()
-	for p.Connected() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(b, 10*time.Second, "connected", func() bool { return p.Connected() > 0 })
 	body := make([]byte, 400)
 	b.ReportAllocs()
 	b.ResetTimer()

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/store"
 )
 
@@ -183,11 +184,7 @@ func TestRunner_WrongAnswers_AreThePluginsFault(t *testing.T) {
 // until polls for what a real process does.
 func until(t testing.TB, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it did not happen in 30 seconds")
-		}
-	}
+	eventually.True(t, 30*time.Second, "it happens", ok)
 }
 
 // lines is a log that tests look into.

@@ -47,9 +47,7 @@ func BenchmarkVolume(b *testing.B) {
 		m.blind, m.shortest = true, 8
 		h, stop := runHost(b, Options{Programs: []Program{program(b, "volume")}, Store: m, Feed: feedOf{m}, Limits: Limits{BackoffMin: time.Millisecond, Poll: 10 * time.Millisecond}})
 		m.add("s")
-		for h.Plugins()[0].State == Starting {
-			time.Sleep(time.Millisecond)
-		}
+		until(b, func() bool { return h.Plugins()[0].State != Starting })
 		host, plugin, start := cpuTime(syscall.RUSAGE_SELF), cpuTime(syscall.RUSAGE_CHILDREN), time.Now()
 		m.add("s", blocks...)
 		waitCaughtUp(b, h, m.ends())

@@ -14,6 +14,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/store"
 	"github.com/statscache/statscache/store/storetest"
 )
@@ -146,11 +147,7 @@ func TestReadOnly_FollowsTheWriter(t *testing.T) {
 		if err := c.Commit(ctx, &store.Commit{To: life + 1, Counters: []store.CounterDeltas{{Metric: "m", Interval: time.Second, Cells: []store.Delta{{Cell: store.MakeCell(1, n), N: 5}}}}}); err != nil {
 			t.Fatal(err)
 		}
-		for limit := time.Now().Add(time.Minute); r.Version("m") != w.Version("m"); time.Sleep(time.Millisecond) {
-			if time.Now().After(limit) {
-				t.Fatal("the reader doesn't follow")
-			}
-		}
+		eventually.True(t, time.Minute, "the reader follows", func() bool { return r.Version("m") == w.Version("m") })
 		if life == 1 {
 			if err := w.Close(); err != nil { // the last writer takes the log away
 				t.Fatal(err)

@@ -1,13 +1,13 @@
 package storetest
 
 import (
-	"context"
 	"errors"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/store"
 )
 
@@ -279,10 +279,9 @@ func catalogVersions(t *testing.T, open Open[Cataloger]) {
 	other := opened(t, open) // another process sees what this one commits, soon
 	c = checkpoint(t, e, "s", 3)
 	commit(t, c, 4, deltas(t, c, "sum", time.Minute, count{1, "", 1}))
-	ctx := patience(t)
-	for _, err := other.Metrics(context.Background()); other.Version("sum") < e.Version("sum"); _, err = other.Metrics(ctx) {
+	eventually.True(t, deadline, "the other process sees the commit", func() bool {
+		_, err := other.Metrics(t.Context())
 		noError(t, err)
-		noError(t, ctx.Err())
-		time.Sleep(time.Millisecond)
-	}
+		return other.Version("sum") >= e.Version("sum")
+	})
 }

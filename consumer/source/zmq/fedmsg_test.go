@@ -11,6 +11,7 @@ import (
 
 	"github.com/statscache/statscache/consumer/fedmsg"
 	"github.com/statscache/statscache/internal/block"
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/internal/testpython"
 )
 
@@ -73,10 +74,10 @@ func TestFedmsg_WhatItPublishesIsReceivedAndAccepted(t *testing.T) {
 	sink := &scanning{scanner: fedmsg.NewScanner(fedmsg.Limits{}), ids: map[string]int64{}}
 	s := New(Options{Endpoints: []Endpoint{{"demo", address}}, Topics: []string{"org.fedoraproject.dev.demo"}, Sink: sink})
 	defer start(s)()
-	eventually(t, 10*time.Second, "up", func() bool { return s.Health()[0].State == Up })
+	eventually.True(t, 10*time.Second, "up", func() bool { return s.Health()[0].State == Up })
 	time.Sleep(300 * time.Millisecond) // a PUB socket doesn't tell when it has taken the subscription
 	p.ask("sent", "go")
-	eventually(t, 10*time.Second, "all received", func() bool { return s.Health()[0].Received == 200 })
+	eventually.True(t, 10*time.Second, "all received", func() bool { return s.Health()[0].Received == 200 })
 
 	sink.mu.Lock()
 	defer sink.mu.Unlock()

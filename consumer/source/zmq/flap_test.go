@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/internal/testpython"
 	"github.com/statscache/statscache/internal/zmqpub"
 )
@@ -14,7 +15,7 @@ import (
 func again(t *testing.T, address string) *zmqpub.Publisher {
 	t.Helper()
 	var p *zmqpub.Publisher
-	eventually(t, 5*time.Second, "listening again", func() (ok bool) {
+	eventually.True(t, 5*time.Second, "listening again", func() (ok bool) {
 		var err error
 		p, err = zmqpub.Listen(zmqpub.Options{Address: address, Queue: 1000})
 		return err == nil
@@ -37,7 +38,7 @@ func TestLibzmq_ALatePublisherIsPickedUpWithinTwoSeconds(t *testing.T) {
 		t.Errorf("picked up after %s", d)
 	}
 	p.ask("sent", "send 0 100 0")
-	eventually(t, 2*time.Second, "received", func() bool { return len(sink.texts()) >= 100 })
+	eventually.True(t, 2*time.Second, "received", func() bool { return len(sink.texts()) >= 100 })
 	if !slices.Equal(sink.numbers(t), upTo(100)) {
 		t.Error("messages were lost")
 	}
@@ -49,22 +50,22 @@ func TestSource_TheFirstOfTwoEndpointsDies_TheOtherGoesOnAndItComesBack(t *testi
 	s := New(Options{Endpoints: []Endpoint{{"a", first.Address()}, {"b", second.Address()}}, Sink: sink})
 	defer start(s)()
 	for _, p := range []*zmqpub.Publisher{first, second} {
-		eventually(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
+		eventually.True(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "noticed", func() bool { return s.Health()[0].State != Up })
+	eventually.True(t, 5*time.Second, "noticed", func() bool { return s.Health()[0].State != Up })
 	second.Publish("t", []byte("meanwhile"))
-	eventually(t, 2*time.Second, "received", func() bool { return slices.Equal(sink.texts(), []string{"b|t|meanwhile"}) })
+	eventually.True(t, 2*time.Second, "received", func() bool { return slices.Equal(sink.texts(), []string{"b|t|meanwhile"}) })
 	first = again(t, first.Address())
 	began := time.Now()
-	eventually(t, 5*time.Second, "subscribed again", func() bool { return first.Connected() == 1 })
+	eventually.True(t, 5*time.Second, "subscribed again", func() bool { return first.Connected() == 1 })
 	if d := time.Since(began); d > 2*time.Second {
 		t.Errorf("picked up after %s", d)
 	}
 	first.Publish("t", []byte("back"))
-	eventually(t, 2*time.Second, "received", func() bool { return slices.Equal(sink.texts(), []string{"b|t|meanwhile", "a|t|back"}) })
+	eventually.True(t, 2*time.Second, "received", func() bool { return slices.Equal(sink.texts(), []string{"b|t|meanwhile", "a|t|back"}) })
 	if h := s.Health()[1]; h.Reconnects != 0 || h.Connects != 1 {
 		t.Errorf("the other endpoint was touched: %+v", h)
 	}
@@ -86,10 +87,10 @@ func TestSource_FourEndpointsFlapEightTimes_AllComeBackAndNothingIsDoubled(t *te
 		for i, p := range publishers {
 			// Each is let in only in every other round: the rest of them flap within handshakes and back-offs.
 			if (round+i)%2 == 0 || round == times {
-				eventually(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
+				eventually.True(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 				p.Publish("t", fmt.Appendf(nil, "%d", round))
 				want = append(want, fmt.Sprintf("%d|t|%d", i, round))
-				eventually(t, 2*time.Second, "received", func() bool { return slices.Contains(sink.texts(), want[len(want)-1]) })
+				eventually.True(t, 2*time.Second, "received", func() bool { return slices.Contains(sink.texts(), want[len(want)-1]) })
 			}
 			if round < times {
 				if err := p.Close(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/internal/testpython"
 )
 
@@ -153,8 +154,8 @@ func TestLibzmq_EveryMessageAtAGivenRate(t *testing.T) {
 			defer start(s)()
 			p.ask(`b'\x01org.fedoraproject.'`, "subscribed")
 			p.ask("sent", "send 0 %d %d", c.n, c.rate)
-			eventually(t, 20*time.Second, "all received", func() bool { return s.Health()[0].Received >= uint64(c.n) })
-			eventually(t, time.Second, "all delivered", func() bool { return len(sink.texts()) >= c.n })
+			eventually.True(t, 20*time.Second, "all received", func() bool { return s.Health()[0].Received >= uint64(c.n) })
+			eventually.True(t, time.Second, "all delivered", func() bool { return len(sink.texts()) >= c.n })
 			if !slices.Equal(sink.numbers(t), upTo(c.n)) {
 				t.Error("messages were lost, doubled or put in another order")
 			}
@@ -174,9 +175,9 @@ func TestLibzmq_KilledAndRestartedPublisherIsPickedUpWithinTwoSeconds(t *testing
 	defer start(s)()
 	p.ask(`b'\x01'`, "subscribed")
 	fmt.Fprintln(p.in, "send 0 1000000 0") // killed busy, perhaps within a frame
-	eventually(t, 10*time.Second, "received", func() bool { return s.Health()[0].Received > 1000 })
+	eventually.True(t, 10*time.Second, "received", func() bool { return s.Health()[0].Received > 1000 })
 	p.kill()
-	eventually(t, 5*time.Second, "noticed", func() bool { return s.Health()[0].State == BackingOff })
+	eventually.True(t, 5*time.Second, "noticed", func() bool { return s.Health()[0].State == BackingOff })
 	time.Sleep(3 * time.Second) // the back-off has grown to its maximum
 	p = startPublisher(t, python, address, 0)
 	began := time.Now()
@@ -186,7 +187,7 @@ func TestLibzmq_KilledAndRestartedPublisherIsPickedUpWithinTwoSeconds(t *testing
 	}
 	before := s.Health()[0].Received
 	p.ask("sent", "send 0 10 0")
-	eventually(t, 2*time.Second, "received again", func() bool { return s.Health()[0].Received == before+10 })
+	eventually.True(t, 2*time.Second, "received again", func() bool { return s.Health()[0].Received == before+10 })
 	if h := s.Health()[0]; h.Reconnects != 1 || h.ProtocolErrors != 0 {
 		t.Errorf("%+v", h)
 	}
@@ -204,7 +205,7 @@ func TestLibzmq_HeartbeatsOfBothSidesLoseNothing(t *testing.T) {
 		time.Sleep(700 * time.Millisecond)
 		p.ask("sent", "send %d 500 1000", i*500)
 	}
-	eventually(t, 5*time.Second, "all received", func() bool { return len(sink.texts()) >= 2000 })
+	eventually.True(t, 5*time.Second, "all received", func() bool { return len(sink.texts()) >= 2000 })
 	if !slices.Equal(sink.numbers(t), upTo(2000)) {
 		t.Error("messages were lost")
 	}
@@ -225,5 +226,5 @@ func TestLibzmq_OurPingsAreAnswered(t *testing.T) {
 		t.Errorf("an idle publisher was taken for a dead one: %+v", h)
 	}
 	p.ask("sent", "send 0 1 0")
-	eventually(t, time.Second, "received", func() bool { return s.Health()[0].Received == 1 })
+	eventually.True(t, time.Second, "received", func() bool { return s.Health()[0].Received == 1 })
 }

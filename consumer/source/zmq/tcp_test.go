@@ -11,20 +11,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/internal/zmqpub"
 )
-
-// eventually waits for something that real sockets and processes do in their own time.
-func eventually(t *testing.T, within time.Duration, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", within, what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
 
 // counter is a sink that counts messages.
 type counter struct{ n atomic.Int64 }
@@ -51,13 +40,13 @@ func TestSource_OverTCP(t *testing.T) {
 	stop := start(s)
 	defer stop()
 	for _, p := range pubs {
-		eventually(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
+		eventually.True(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	}
 	for i := range 1000 {
 		pubs[i%2].Publish("org.x", fmt.Appendf(nil, "%d", i))
 		pubs[i%2].Publish("com.x", nil)
 	}
-	eventually(t, 5*time.Second, "all received", func() bool { return len(sink.texts()) == 1000 })
+	eventually.True(t, 5*time.Second, "all received", func() bool { return len(sink.texts()) == 1000 })
 	for _, h := range s.Health() {
 		if h.State != Up || h.Received != 500 || h.WrongTopic != 0 {
 			t.Errorf("%+v", h)
@@ -82,10 +71,10 @@ func TestSource_FiftyOpenedAndClosedUnderLoadLeaveNothing(t *testing.T) {
 	for range 50 {
 		sink := &counter{}
 		stop := start(New(Options{Endpoints: []Endpoint{{"a", p.Address()}, {"b", p.Address()}}, Sink: sink}))
-		eventually(t, 5*time.Second, "received", func() bool { return sink.n.Load() > 20 })
+		eventually.True(t, 5*time.Second, "received", func() bool { return sink.n.Load() > 20 })
 		stop()
 	}
-	eventually(t, 5*time.Second, "the publisher noticed", func() bool { return p.Connected() == 0 })
+	eventually.True(t, 5*time.Second, "the publisher noticed", func() bool { return p.Connected() == 0 })
 	cancel()
 	<-loaded
 	if err := p.Close(); err != nil {
@@ -110,9 +99,9 @@ func TestSource_ManyEndpointsHalfOfThemDead(t *testing.T) {
 	sink := &counter{}
 	s := New(Options{Endpoints: endpoints, Sink: sink})
 	stop := start(s)
-	eventually(t, 10*time.Second, "live ones are up", func() bool { return p.Connected() == 100 })
+	eventually.True(t, 10*time.Second, "live ones are up", func() bool { return p.Connected() == 100 })
 	p.Publish("t", nil)
-	eventually(t, 5*time.Second, "all got it", func() bool { return sink.n.Load() == 100 })
+	eventually.True(t, 5*time.Second, "all got it", func() bool { return sink.n.Load() == 100 })
 	began := time.Now()
 	stop()
 	if d := time.Since(began); d > 2*time.Second {
@@ -155,9 +144,7 @@ func BenchmarkSource(b *testing.B) {
 	s := New(Options{Endpoints: []Endpoint{{"e", l.Addr().String()}}, Sink: sink})
 	stop := start(s)
 	defer stop()
-	for s.Health()[0].State != Up {
-		time.Sleep(time.Millisecond)
-	}
+	eventually.True(b, 10*time.Second, "up", func() bool { return s.Health()[0].State == Up })
 	b.SetBytes(int64(len(one)))
 	b.ReportAllocs()
 	b.ResetTimer()

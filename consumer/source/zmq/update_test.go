@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/statscache/statscache/internal/eventually"
 	"github.com/statscache/statscache/internal/testpython"
 	"github.com/statscache/statscache/internal/zmqpub"
 )
@@ -27,7 +28,7 @@ func TestUpdate_UnchangedConnectionsLoseNothing(t *testing.T) {
 	defer stop()
 	connected := func(want ...int) {
 		t.Helper()
-		eventually(t, 5*time.Second, fmt.Sprint("subscribers are ", want), func() bool {
+		eventually.True(t, 5*time.Second, fmt.Sprint("subscribers are ", want), func() bool {
 			for i, p := range pubs {
 				if p.Connected() != want[i] {
 					return false
@@ -58,7 +59,7 @@ func TestUpdate_UnchangedConnectionsLoseNothing(t *testing.T) {
 		connected(1, 0, 1, 1)
 		pubs[3].Publish("t", []byte("new"))
 		pubs[2].Publish("t", []byte("renamed"))
-		eventually(t, 5*time.Second, "received from the added and the renamed one", func() bool {
+		eventually.True(t, 5*time.Second, "received from the added and the renamed one", func() bool {
 			return count("d|t|new") > round && count("other|t|renamed") > round
 		})
 		s.Update([]Endpoint{{"a", a}, {"b", b}, {"c", c}}, nil)
@@ -67,7 +68,7 @@ func TestUpdate_UnchangedConnectionsLoseNothing(t *testing.T) {
 	cancel()
 	<-publishing
 	var got []string
-	eventually(t, 5*time.Second, "all received", func() bool {
+	eventually.True(t, 5*time.Second, "all received", func() bool {
 		got = slices.DeleteFunc(sink.texts(), func(s string) bool { return !strings.HasPrefix(s, "a|") })
 		return len(got) == int(sent.Load())
 	})
@@ -185,13 +186,13 @@ func TestUpdate_BeforeRunAndAfterIt(t *testing.T) {
 	s.Update([]Endpoint{{"b", p.Address()}}, []string{"x"})
 	stop := start(s)
 	defer stop()
-	eventually(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
+	eventually.True(t, 5*time.Second, "subscribed", func() bool { return p.Connected() == 1 })
 	stop()
 	added, removed := s.Update([]Endpoint{{"c", p.Address()}, {"d", p.Address()}}, nil)
 	if len(added) != 1 || len(removed) != 0 || len(s.Health()) != 2 {
 		t.Errorf("added %v, removed %v", added, removed)
 	}
-	eventually(t, 5*time.Second, "nobody connects any more", func() bool { return p.Connected() == 0 })
+	eventually.True(t, 5*time.Second, "nobody connects any more", func() bool { return p.Connected() == 0 })
 }
 
 // TestUpdate_LibzmqFollowsChangedTopics lets a real publisher say what it was told over one connection.
@@ -211,7 +212,7 @@ func TestUpdate_LibzmqFollowsChangedTopics(t *testing.T) {
 		p.ask(fmt.Sprintf(`b'\x00org.fedoraproject.prod.test.%d'`, from), "subscribed")
 		p.ask("sent", "send %d 10 0", 10*round)
 	}
-	eventually(t, 5*time.Second, "a message of each round", func() bool { return len(sink.texts()) == 20 })
+	eventually.True(t, 5*time.Second, "a message of each round", func() bool { return len(sink.texts()) == 20 })
 	for round, text := range sink.texts() {
 		if want := fmt.Sprintf("e|org.fedoraproject.prod.test.%d|", 2-round%2); !strings.HasPrefix(text, want) {
 			t.Errorf("round %d: got %q, want %s", round, text, want)
