@@ -84,22 +84,30 @@ func (s *Server) count(ctx context.Context, a *asking) (*answer, error) {
 	})
 }
 
-// rank gives the largest groups and what all add up to.
+// rank gives the largest groups and what all add up to. Where there are not too many groups all are read: reading the
+// window a second time for the total costs more.
 func (s *Server) rank(ctx context.Context, a *asking, p *plan) (rows []topRow, values [][]string, total int64, err error) {
 	rows = []topRow{}
-	t, err := s.sum(ctx, a, p, summing{by: a.by, where: a.where, whole: true, top: a.top})
+	what := summing{by: a.by, where: a.where, whole: true}
+	t, err := s.sum(ctx, a, p, what)
+	all := err == nil
+	if tooManyCounts(err) {
+		what.top = a.top
+		t, err = s.sum(ctx, a, p, what)
+	}
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	for _, i := range t.order(true) {
-		if len(rows) == a.top {
-			break
-		}
-		if n := t.total(i); n != 0 {
+		n := t.total(i)
+		if len(rows) < a.top && n != 0 {
 			rows, values = append(rows, topRow{a.keyed(t.keys[i]), n}), append(values, t.keys[i])
 		}
+		total += n
 	}
-	total, err = s.totalOf(ctx, a, p)
+	if !all {
+		total, err = s.totalOf(ctx, a, p)
+	}
 	return rows, values, total, err
 }
 

@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -72,21 +74,25 @@ func (s *summer) seeks(a, b int64) (n int64) {
 // seek reads the counts of some series.
 func (s *summer) seek(series []uint32) error {
 	from, to := store.Cell(s.lo).Bucket()*s.t.seconds, (store.Cell(s.hi-1).Bucket()+1)*s.t.seconds
-	for _, id := range series {
-		var err error
-		switch {
-		case s.t.byKey != "":
-			err = s.eachDay(s.t, id, from, to, func(at, n int64) error { return s.add(at/daySeconds, id, n) })
-		case len(s.rungs) == 0:
-			err = s.pieces(id, from, to)
-		default:
-			err = s.byDays(id, from, to)
+	switch {
+	case s.t.byKey != "":
+		for _, id := range series {
+			if err := s.eachDay(s.t, id, from, to, func(at, n int64) error { return s.add(at/daySeconds, id, n) }); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
+		return nil
+	case len(s.rungs) == 0:
+		return s.pieces(series, from, to)
 	}
-	return nil
+	days := s.rungs[len(s.rungs)-1]
+	if err := s.pieces(series, from, days.from); err != nil {
+		return err
+	}
+	if err := s.cutDays(days, series); err != nil {
+		return err
+	}
+	return s.pieces(series, days.to, to)
 }
 
 // eachDay gives the days of [from, to) on which a series has counts.
@@ -97,16 +103,43 @@ func (s *summer) eachDay(days table, id uint32, from, to int64, f func(at, n int
 	}, base+floorDiv(from, daySeconds), base+floorDiv(to, daySeconds))
 }
 
-// byDays reads the days of a series and looks only into those that have counts and that a step cuts.
-func (s *summer) byDays(id uint32, from, to int64) error {
-	days := s.rungs[len(s.rungs)-1]
-	if err := s.pieces(id, from, days.from); err != nil {
-		return err
+// mostDays bounds the days of series that are held to be put in order.
+const mostDays = 1 << 16
+
+// dayOf is the count of a series on a day.
+type dayOf struct {
+	at, n int64
+	id    uint32
+}
+
+// cutDays reads the days of some series and looks only into those that have counts and that a step cuts: day by day, as
+// the counts of one day lie together.
+func (s *summer) cutDays(days rung, series []uint32) error {
+	var held []dayOf
+	cut := func() error {
+		slices.SortFunc(held, func(a, b dayOf) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.id, b.id)) })
+		for _, d := range held {
+			if err := s.cutDay(d.id, d.at, d.n); err != nil {
+				return err
+			}
+		}
+		held = held[:0]
+		return nil
 	}
-	if err := s.eachDay(days.table, id, days.from, days.to, func(at, n int64) error { return s.cutDay(id, at, n) }); err != nil {
-		return err
+	for _, id := range series {
+		if err := s.eachDay(days.table, id, days.from, days.to, func(at, n int64) error {
+			held = append(held, dayOf{at, n, id})
+			return nil
+		}); err != nil {
+			return err
+		}
+		if len(held) > mostDays {
+			if err := cut(); err != nil {
+				return err
+			}
+		}
 	}
-	return s.pieces(id, days.to, to)
+	return cut()
 }
 
 // cutDay shares a day's count out to the steps that it lies in. The longest piece gets what the others leave.
@@ -145,16 +178,18 @@ func (s *summer) stepEnd(at int64) int64 {
 	return (floorDiv(at-s.q.Origin, s.q.Step)+1)*s.q.Step + s.q.Origin
 }
 
-// pieces adds up the counts of a series in [from, to), step by step.
-func (s *summer) pieces(id uint32, from, to int64) error {
+// pieces adds up the counts of some series in [from, to), step by step.
+func (s *summer) pieces(series []uint32, from, to int64) error {
 	for a := from; a < to; a = s.stepEnd(a) {
-		n, err := s.between(id, a, min(s.stepEnd(a), to))
-		if err != nil {
-			return err
-		}
-		if n != 0 {
-			if err := s.add(floorDiv(a, s.t.seconds), id, n); err != nil {
+		for _, id := range series {
+			n, err := s.between(id, a, min(s.stepEnd(a), to))
+			if err != nil {
 				return err
+			}
+			if n != 0 {
+				if err := s.add(floorDiv(a, s.t.seconds), id, n); err != nil {
+					return err
+				}
 			}
 		}
 	}
