@@ -145,26 +145,27 @@ type wire struct {
 // encode gives the ToPlugin message of a batch.
 func (b *batch) encode(c columns) (frame, error) {
 	w := b.wire()
-	if c.bodies {
-		all, err := b.block.Bodies()
-		if err != nil {
-			return nil, fmt.Errorf("bodies of events %d to %d: %w", b.block.First, b.block.Upto, err)
-		}
-		for _, i := range b.events {
+	if !c.frames() {
+		return w.frame(b.id), nil
+	}
+	all, err := b.block.Bodies() // ids stand in them, too
+	if err != nil {
+		return nil, fmt.Errorf("bodies of events %d to %d: %w", b.block.First, b.block.Upto, err)
+	}
+	for _, i := range b.events {
+		if c.bodies {
 			w.bodies = append(w.bodies, all[i])
 		}
-		if !b.whole {
-			b.bodies = w.bodies
+		if c.ids {
+			id, err := b.block.IDOf(i, all[i])
+			if err != nil {
+				return nil, fmt.Errorf("ids of events %d to %d: %w", b.block.First, b.block.Upto, err)
+			}
+			w.ids = append(w.ids, id)
 		}
 	}
-	if c.ids {
-		all, err := b.block.IDs()
-		if err != nil {
-			return nil, fmt.Errorf("ids of events %d to %d: %w", b.block.First, b.block.Upto, err)
-		}
-		for _, i := range b.events {
-			w.ids = append(w.ids, all[i])
-		}
+	if c.bodies && !b.whole {
+		b.bodies = w.bodies
 	}
 	return w.frame(b.id), nil
 }

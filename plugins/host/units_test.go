@@ -195,6 +195,11 @@ func TestBatch_EncodesWhatTheContractDecodes(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkWire(t, x, in.GetBatch())
+			puts := []*pb.Put{{Event: uint32(x.len() - 1)}, {Event: 0}, {Event: 0}}
+			ids, err := x.idsOf(puts)
+			if err != nil || ids[0] != in.GetBatch().MsgId[0] || ids[x.len()-1] != in.GetBatch().MsgId[x.len()-1] {
+				t.Fatalf("ids of puts: %v, %q", err, ids)
+			}
 		}
 	}
 }
