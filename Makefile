@@ -32,8 +32,9 @@ generate: ## make the generated files anew
 python: ## the real Python fedmsg and pyzmq for the tests, in your cache folder
 	@tools/python.sh
 
-browser: # the tests open pages in Debian's chromium; without it they are skipped and say so
+browser: # the tests open pages in Debian's chromium and look at them with axe-core; without them they are skipped and say so
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get install -y -qq chromium; } || echo 'no chromium: the browser tests are skipped (apt-get install chromium)' >&2
+	@tools/axe.sh
 
 pictures: ## the README's screenshots anew, of the demo that runs on 127.0.0.1:8840
 	$(GO) run ./tools/screenshot -out docs -height 1100 start=http://127.0.0.1:8840/web/getting-started 'metric=http://127.0.0.1:8840/web/dashboard/volume-by-category?as=line&from=now-15m&step=15s&group-by=category'

@@ -36,7 +36,7 @@
     for (const e of root.querySelectorAll("iframe:not([title])")) faults.push(name(e) + " has no title");
     for (const e of root.querySelectorAll("[tabindex]")) if (e.tabIndex > 0) faults.push(name(e) + " breaks the order of focus");
     for (const e of root.querySelectorAll("*")) {
-      if (!visible(e) || e.closest(".unseen,.skip,.old,script,style,title,desc,option") || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
+      if (!visible(e) || e.closest(".unseen,.skip,script,style,title,desc,option") || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
       const style = getComputedStyle(e);
       const [a, b] = [light(rgb(e instanceof SVGElement ? style.fill : style.color)), light(behind(e))];
       const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

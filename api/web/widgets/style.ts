@@ -14,10 +14,10 @@ font:14px/1.45 system-ui,"Segoe UI",Cantarell,sans-serif;color:var(--ink);backgr
 *{box-sizing:border-box}
 header{display:flex;gap:8px;align-items:baseline;justify-content:space-between;margin-bottom:8px}
 header:empty{display:none}
-h3{margin:0;font-size:14px;line-height:1.4;font-weight:600;overflow-wrap:anywhere}
-.sum{color:var(--soft);font-variant-numeric:tabular-nums;white-space:nowrap}
+h2{margin:0;font-size:14px;line-height:1.4;font-weight:600;overflow-wrap:anywhere}
+.sum{margin-inline-start:auto;color:var(--soft);font-variant-numeric:tabular-nums;white-space:nowrap}
 .body{position:relative;min-height:var(--h,0)}
-.body.old{opacity:.55}
+.body.old{filter:grayscale(1)}
 .chart{overflow-x:auto;overflow-y:hidden;border-radius:4px;outline-offset:2px}
 :focus-visible{outline:2px solid var(--accent)}
 svg{display:block;font:11px/1 system-ui,"Segoe UI",sans-serif;overflow:visible}
@@ -71,5 +71,5 @@ a{color:var(--accent);text-underline-offset:2px}
 .good{color:var(--good)}.warn{color:var(--warn)}.bad.dot{color:var(--bad)}
 .unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 @media (forced-colors:active){path.s{stroke:CanvasText!important}rect.bar{fill:CanvasText!important}rect.day{forced-color-adjust:none}.dot::before,.rank li::before{forced-color-adjust:none}.tip,:host{border-color:CanvasText}}
-@media (prefers-reduced-motion:no-preference){.body{transition:opacity .2s}}
+@media (prefers-reduced-motion:no-preference){.body{transition:filter .2s}}
 `;

@@ -57,7 +57,7 @@ export abstract class Widget<T> extends HTMLElement {
   private readonly note = h("p", { class: "note", hidden: true });
   private readonly foot = h("p", { part: "foot" });
   private readonly toggle = h("button", { type: "button", "aria-expanded": "false" }, "Table");
-  private readonly sheetBox = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table", hidden: true });
+  private readonly sheetBox = h("div", { class: "scroll", tabindex: 0, role: "region", hidden: true });
   private readonly live = h("p", { class: "unseen", role: "status" });
 
   private unlisten?: () => void;
@@ -241,7 +241,7 @@ export abstract class Widget<T> extends HTMLElement {
   private paintHeader(): void {
     const title = this.getAttribute("title") ?? "";
     const sum = this.data === undefined ? "" : this.sum();
-    this.header.replaceChildren(...(title || sum ? [h("h3", { part: "title" }, title), h("span", { class: "sum" }, sum)] : []));
+    this.header.replaceChildren(...(title ? [h("h2", { part: "title" }, title)] : []), ...(sum ? [h("span", { class: "sum" }, sum)] : []));
   }
 
   private paint(): void {
@@ -277,6 +277,7 @@ export abstract class Widget<T> extends HTMLElement {
   private paintTable(): void {
     if (this.sheetBox.hidden) return;
     const t = this.table();
+    this.sheetBox.setAttribute("aria-label", (this.getAttribute("title") || this.metric) + ", table");
     if (t) this.sheetBox.replaceChildren(tableOf(t, this.getAttribute("title") || this.metric));
   }
 }
