@@ -33,6 +33,7 @@ type asking struct {
 	by        []int // indexes of dimensions
 	top       int   // also limit
 	other     bool
+	previous  bool // what was counted in as long a time before is wanted, too
 	fillNull  bool
 	prefix    string
 	rows      bool // shape=rows
@@ -47,7 +48,7 @@ var (
 	seriesParameters = map[string]bool{"from": false, "to": false, "step": false, "max_points": false, "group_by": true, "filter": true, "not": true, // immutable
 		"top": false, "other": false, "tz": false, "fill": false, "shape": false, "format": false}
 	topParameters      = map[string]bool{"by": true, "limit": false, "from": false, "to": false, "filter": true, "not": true, "tz": false, "format": false} // immutable
-	countParameters    = map[string]bool{"from": false, "to": false, "filter": true, "not": true, "tz": false, "format": false}                             // immutable
+	countParameters    = map[string]bool{"from": false, "to": false, "filter": true, "not": true, "tz": false, "previous": false, "format": false}          // immutable
 	latestParameters   = map[string]bool{"filter": true, "not": true, "format": false}                                                                      // immutable
 	valuesParameters   = map[string]bool{"prefix": false, "limit": false, "from": false, "to": false, "filter": true, "not": true, "tz": false, "format": false}
 	personalParameters = map[string]bool{"from": false, "to": false, "tz": false, "limit": false} // immutable
@@ -147,6 +148,8 @@ func (a *asking) set(kv pair) (err error) {
 		a.top, err = wholeBetween(kv.value, 1, maxListed)
 	case "other":
 		a.other, err = yesOrNo(kv.value)
+	case "previous":
+		a.previous, err = yesOrNo(kv.value)
 	case "fill":
 		a.fillNull, err = oneOf(kv.value, "zero", "null")
 	case "shape":

@@ -322,3 +322,26 @@ func TestCounts_UnusableQuestions(t *testing.T) {
 		t.Errorf("no such metric: %d", w.Code)
 	}
 }
+
+func TestCounts_PreviousIsWhatWasCountedInAsLongATime(t *testing.T) {
+	f := newFakeStore()
+	f.add(store.Metric{ID: "m", Intervals: intervals("1m")})
+	at := func(minute int64, n int64) { f.count("m", time.Minute, testNow-testNow%3600+minute*60, "", n) }
+	for _, c := range [][2]int64{{-190, 1}, {-130, 10}, {-61, 100}, {-60, 1000}, {-10, 10_000}, {5, 100_000}} {
+		at(c[0], c[1])
+	}
+	s := newTestServer(t, Options{Store: f, Now: clockAt(testNow - testNow%3600 + 600).Now})
+	hour := func(n int64) string { return fmt.Sprint(testNow - testNow%3600 + n*3600) }
+	for query, want := range map[string]string{
+		"from=" + hour(-1) + "&to=" + hour(0) + "&previous=1": `"count":100}`,
+		"from=" + hour(-1) + "&to=" + hour(1) + "&previous=1": `"count":110}`, // ten minutes of the second hour have passed
+		"from=now-70m&previous=1":                             `"count":110}`,
+		"from=" + hour(-2) + "&to=" + hour(0) + "&previous=1": `"count":11100}`, // not all of it was counted
+		"from=" + hour(-1) + "&to=" + hour(0):                 `"count":11000}`,
+		"previous=1":                                          `"count":111111}`,
+	} {
+		if body := get(s, http.MethodGet, "/api/v1/metrics/m/count?"+query).Body.String(); !strings.Contains(body, want) {
+			t.Errorf("%s: %s, want %s", query, body, want)
+		}
+	}
+}

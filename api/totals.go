@@ -2,6 +2,9 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -17,7 +20,15 @@ const (
 // countDocument is the answer of /count.
 type countDocument struct {
 	head
-	Count int64 `json:"count"`
+	Count    int64          `json:"count"`
+	Previous *previousCount `json:"previous,omitempty"` // absent where it wasn't asked for, or not all was counted then
+}
+
+// previousCount is what was counted in as long a time before.
+type previousCount struct {
+	From  time.Time `json:"from"`
+	To    time.Time `json:"to"`
+	Count int64     `json:"count"`
 }
 
 // topRow is a group and its count.
@@ -79,9 +90,43 @@ func (s *Server) count(ctx context.Context, a *asking) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dataAnswer(a.format, countDocument{h, n}, func() *sheet {
+	past, err := s.countBefore(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return dataAnswer(a.format, countDocument{h, n, past}, func() *sheet {
 		return &sheet{rows: 1, columns: []sheetColumn{{name: "metric", texts: []string{a.metric.ID}}, times("from", []int64{a.from}), times("to", []int64{a.to}), {name: "count", numbers: []int64{n}}}}
 	})
+}
+
+// countBefore counts what came in as long a time before, nil where that can't be compared: what nobody counted wasn't
+// less. Of a window that isn't over as much as has passed is compared.
+func (s *Server) countBefore(ctx context.Context, a *asking) (*previousCount, error) {
+	if !a.previous || !a.given["from"] {
+		return nil, nil
+	}
+	passed := min(a.to, a.now) - a.from
+	b := *a
+	b.from, b.to = a.from-passed, a.from
+	if passed <= 0 || b.from < minTime+daySeconds {
+		return nil, nil
+	}
+	b.given = map[string]bool{"from": true, "to": true}
+	for _, iv := range a.metric.Intervals {
+		first, _, ok, err := s.store.Span(ctx, a.metric.ID, iv)
+		if err != nil {
+			return nil, fmt.Errorf("read the span of %s: %w", a.metric.ID, err)
+		}
+		if ok && first <= b.from {
+			p, h, err := s.whole(ctx, &b)
+			if err != nil || slices.ContainsFunc(h.Incomplete, func(i incomplete) bool { return i.Reason != "lagging" }) {
+				return nil, err
+			}
+			n, err := s.totalOf(ctx, &b, p)
+			return &previousCount{h.From, h.To, n}, err
+		}
+	}
+	return nil, nil
 }
 
 // rank gives the largest groups and what all add up to. Where there are not too many groups all are read: reading the

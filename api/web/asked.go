@@ -87,6 +87,12 @@ type topRows struct {
 	Rows  []ranked
 }
 
+type counted struct {
+	head
+	Count    int64
+	Previous *struct{ Count int64 }
+}
+
 type days struct {
 	head
 	Total, Max int64

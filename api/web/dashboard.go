@@ -10,20 +10,17 @@ import (
 	"time"
 )
 
-// lookback is a window that ends now, and where the one of the same length before it starts.
-type lookback struct{ From, before, Text string }
+// lookback is a window that ends now.
+type lookback struct{ From, Text string }
 
-var lookbacks = []lookback{ // immutable
-	{"now-1h", "now-2h", "hour"}, {"now-1d", "now-2d", "24 hours"}, {"now-7d", "now-14d", "7 days"}, {"now-30d", "now-60d", "30 days"}, {"now-1y", "now-2y", "year"},
-}
+var lookbacks = []lookback{{"now-1h", "hour"}, {"now-1d", "24 hours"}, {"now-7d", "7 days"}, {"now-30d", "30 days"}, {"now-1y", "year"}} // immutable
 
 // card is a metric on the dashboard.
 type card struct {
 	metric
 	Spark  string
 	Total  int64
-	Change string // against the window before, empty where that can't be said
-	Before int64  // what was counted in it
+	Change string // against as long a time before, empty where that can't be said
 	Note   string
 	Newest time.Time // of latest values
 	Known  bool      // Total is what was counted
@@ -90,16 +87,13 @@ func (w *Web) countCard(ctx context.Context, m metric, back lookback) (card, err
 		return c, err
 	}
 	c.Known, c.Total, c.Spark = true, d.Series[0].Total, spark(d)
-	var past struct {
-		head
-		Count int64
-	}
-	err = w.fetch(ctx, &past, about(m.ID, "count"), url.Values{"from": {back.before}, "to": {back.From}})
+	var sum counted
+	err = w.fetch(ctx, &sum, about(m.ID, "count"), url.Values{"from": {back.From}, "previous": {"1"}})
 	if _, ok := refused(err); err != nil && !ok {
 		return c, err
 	}
-	if err == nil && m.First != nil && !m.First.After(past.From) { // what wasn't watched wasn't less
-		c.Before, c.Change = past.Count, change(c.Total, past.Count)
+	if sum.Previous != nil {
+		c.Change = change(c.Total, sum.Previous.Count)
 	}
 	return c, nil
 }
@@ -107,7 +101,7 @@ func (w *Web) countCard(ctx context.Context, m metric, back lookback) (card, err
 // change says by how much a number differs from the one before.
 func change(now, before int64) string {
 	switch ratio := float64(now) / float64(before); {
-	case before <= 0 || now < 0:
+	case before <= 0 || now < 0: // nothing to compare with
 		return ""
 	case ratio >= 9.5:
 		return fmt.Sprintf("▲ × %.0f", ratio)

@@ -104,10 +104,7 @@ func (w *Web) draw(ctx context.Context, name string, q url.Values) ([]byte, erro
 		}
 		return calendarSVG(d, title, theme), nil
 	case "number":
-		var d struct {
-			head
-			Count int64
-		}
+		var d counted
 		if err := w.fetch(ctx, &d, about(m.ID, "count"), queryOf(q, "filter", "from", "to", "tz")); err != nil {
 			return nil, err
 		}
@@ -226,10 +223,7 @@ func (w *Web) shield(ctx context.Context, id string, q url.Values) shield {
 		query.Set("from", "-7d") // said in the badge
 		b.Label += " (7 days)"
 	}
-	var d struct {
-		head
-		Count int64
-	}
+	var d counted
 	if err := w.fetch(ctx, &d, about(m.ID, "count"), query); err != nil {
 		return fail(err)
 	}

@@ -17,7 +17,9 @@ const stepSeconds: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86400, w:
 
 abstract class Chart extends Pointed<Columns> {
   private x: number[] = [];
-  private cursor?: Element;
+  private y = (n: number) => n;
+  private cursor?: Element; // where the mouse is, with a dot on each line
+  private dots: Element[] = [];
   private left = 0;
 
   protected path(): string | undefined {
@@ -80,7 +82,7 @@ abstract class Chart extends Pointed<Columns> {
 
   protected draw(width: number): void {
     const d = this.data!;
-    if (!d.times.length || !d.series.length) {
+    if (!d.series.some((l) => l.counts.some(Boolean))) {
       this.body.replaceChildren(h("p", { class: "empty" }, "Nothing was counted in this window. Try a longer one, or fewer conditions."));
       return;
     }
@@ -108,7 +110,13 @@ abstract class Chart extends Pointed<Columns> {
       if (px > this.left + 12 && px < width - right - 8) svg.append(s("text", { x: px, y: HEIGHT - 6, "text-anchor": "middle" }, t.text));
     }
     svg.append(...this.shapes(d, x, y, slot, this.firstOpen(d)));
-    this.cursor = s("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
+    this.y = y;
+    this.dots = this instanceof Line ? d.series.map((l, k) => {
+      const e = s("circle", { r: 3.5, class: "dotted" });
+      (e as SVGElement).style.fill = this.colour(k, l);
+      return e;
+    }) : [];
+    this.cursor = s("g", { visibility: "hidden" }, s("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM }), ...this.dots);
     svg.append(this.cursor);
     if (atLine) this.atLines(svg, d, y, width - right + 6, right - 8);
     this.show(svg, ...(d.series.length > 1 && !atLine ? [this.legend(d)] : []));
@@ -163,9 +171,16 @@ abstract class Chart extends Pointed<Columns> {
     const d = this.data!;
     this.cursor?.setAttribute("visibility", i < 0 ? "hidden" : "visible");
     if (i < 0 || !d) return undefined;
-    this.cursor?.setAttribute("x1", String(this.x[i]));
-    this.cursor?.setAttribute("x2", String(this.x[i]));
-    const rows = d.series.map((l, k) => ({ name: this.name(l), text: l.counts[i] == null ? "–" : this.format.number(l.counts[i]!), colour: d.series.length > 1 ? this.colour(k, l) : undefined }));
+    this.cursor?.setAttribute("transform", `translate(${this.x[i]})`);
+    this.dots.forEach((e, k) => {
+      const v = d.series[k].counts[i];
+      e.setAttribute("cy", String(this.y(v ?? 0)));
+      e.setAttribute("visibility", v == null ? "hidden" : "inherit");
+    });
+    const many = d.series.length > 1;
+    const value = (n: number | null) => (n == null ? "–" : this.format.number(n));
+    const rows = d.series.map((l, k) => ({ n: l.counts[i], name: this.name(l), text: value(l.counts[i]), colour: many ? this.colour(k, l) : undefined })).sort((a, b) => (b.n ?? 0) - (a.n ?? 0));
+    if (many) rows.push({ n: 0, name: "all", text: value(rows.reduce((n, r) => n + (r.n ?? 0), 0)), colour: undefined });
     return { x: this.x[i], y: TOP, title: this.format.moment(d.times[i], this.step()) + (i >= this.firstOpen(d) ? " (still running)" : ""), rows };
   }
 

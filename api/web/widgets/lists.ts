@@ -6,7 +6,7 @@ import { Head, Table, Widget, keyText, seconds, tableOf } from "./widget";
 interface Row { key: Record<string, string>; count: number }
 interface TopRows extends Head { total: number; rows: Row[] }
 interface Latest extends Head { rows: { key: Record<string, string>; time: string; value: unknown }[] }
-interface Count extends Head { count: number }
+interface Count extends Head { count: number; previous?: { from: string; to: string; count: number } }
 
 /** <statscache-top> */
 export class Top extends Widget<TopRows> {
@@ -34,7 +34,7 @@ export class Top extends Widget<TopRows> {
     const most = d.rows[0].count || 1;
     this.body.replaceChildren(h("ol", { class: "rank" }, ...d.rows.map((r) => {
       const part = d.total ? (100 * r.count) / d.total : 0;
-      const li = h("li", {}, h("bdi", { title: keyText(r.key) }, keyText(r.key)), h("span", {}, this.format.number(r.count), h("small", {}, (part < 1 ? "<1" : Math.round(part)) + " %")));
+      const li = h("li", {}, h("bdi", { title: keyText(r.key) }, keyText(r.key)), h("span", {}, this.format.number(r.count), h("small", {}, (part < 1 ? "<" : "") + this.format.percent(Math.max(1, part) / 100))));
       li.style.setProperty("--w", Math.max(0, (100 * r.count) / most) + "%");
       return li;
     })));
@@ -93,18 +93,34 @@ function brief(value: unknown): string {
   if (value === null || typeof value !== "object") return String(value);
   const v = value as Record<string, unknown>;
   if (typeof v.topic === "string") return v.topic;
-  const flat = Object.entries(v).filter(([, x]) => x !== null && typeof x !== "object");
+  const flat = Object.entries(v).filter(([, x]) => x != null && typeof x !== "object" && !/^https?:/.test(String(x)));
   const text = flat.length ? flat.map(([k, x]) => k + ": " + x).join(", ") : JSON.stringify(value);
   return text.length > 120 ? text.slice(0, 119) + "…" : text;
 }
 
 /** <statscache-number> */
 export class One extends Widget<Count> {
-  protected path(): string | undefined { return this.metric && "metrics/" + encodeURIComponent(this.metric) + "/count" + this.query({}); }
+  protected path(): string | undefined {
+    return this.metric && "metrics/" + encodeURIComponent(this.metric) + "/count" + this.query({}, this.getAttribute("from") ? { previous: "1" } : {});
+  }
+
   protected height(): number { return 40; }
   protected table(): undefined { return undefined; }
-  protected summary(): string { return (this.getAttribute("title") || this.metric) + ": " + this.format.number(this.data!.count) + "."; }
-  protected draw(): void { this.body.replaceChildren(h("p", { class: "big" }, this.format.number(this.data!.count))); }
+  protected summary(): string { return (this.getAttribute("title") || this.metric) + ": " + this.format.number(this.data!.count) + ". " + this.compared(); }
+
+  /** How it compares with as long a time before. */
+  private compared(): string {
+    const { count, previous } = this.data!;
+    if (!previous?.count) return "";
+    const by = count / previous.count - 1;
+    return (by >= 0.005 ? "▲ " : by > -0.005 ? "= " : "▼ ") + this.format.percent(Math.abs(by)) + " · " + this.format.number(previous.count) + " in as long a time before";
+  }
+
+  protected draw(): void {
+    const by = this.compared();
+    const p = this.data!.previous;
+    this.body.replaceChildren(h("p", { class: "big" }, this.format.number(this.data!.count)), ...(by ? [h("p", { class: "change", title: this.format.window(seconds(p!.from), seconds(p!.to)) }, by)] : []));
+  }
 }
 
 interface Status extends Head {

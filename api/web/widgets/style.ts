@@ -25,6 +25,7 @@ text{fill:var(--soft);font-variant-numeric:tabular-nums}
 text.name{font-weight:600}
 .grid{stroke:var(--line);shape-rendering:crispEdges}
 .cursor{stroke:var(--soft);stroke-dasharray:2 2}
+.dotted{stroke:var(--card);stroke-width:1.5}
 path.s{fill:none;stroke-width:1.75;stroke-linejoin:round;stroke-linecap:round}
 path.area{opacity:.1}
 .open{stroke-dasharray:3 4}
@@ -66,6 +67,7 @@ a{color:var(--accent);text-underline-offset:2px}
 .rank span{position:relative;white-space:nowrap;font-variant-numeric:tabular-nums}
 .rank small{color:var(--soft);margin-inline-start:6px;font-size:12px}
 .big{font-size:32px;line-height:40px;font-weight:600;letter-spacing:-.01em;font-variant-numeric:tabular-nums;margin:0;white-space:nowrap}
+.change{margin:0;color:var(--soft)}
 .dots{display:flex;flex-wrap:wrap;gap:4px 16px;margin:0;padding:0;list-style:none}
 .dot::before{content:"";display:inline-block;width:8px;height:8px;border-radius:50%;background:currentColor;margin-inline-end:6px}
 .good{color:var(--good)}.warn{color:var(--warn)}.bad.dot{color:var(--bad)}

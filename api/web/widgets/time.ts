@@ -20,6 +20,8 @@ export class Format {
 
   number(n: number): string { return this.full.format(n); }
 
+  percent(part: number): string { return part.toLocaleString(this.lang, { style: "percent" }); }
+
   compact(n: number): string { return Math.abs(n) < 10_000 ? this.full.format(n) : this.short.format(n); }
 
   /** Seconds to add to UTC at a time. Zones change at whole quarters of an hour only. */
@@ -59,17 +61,14 @@ export class Format {
     return this.date(t, { hour: "2-digit", minute: "2-digit", second: "2-digit", ...(today ? {} : { month: "short", day: "numeric" }) });
   }
 
-  /** A window, [from, to). */
-  window(from: number, to: number): string {
+  /** A window, [from, to); one that isn't over ends now. */
+  window(from: number, to: number, open = false): string {
     const whole = (t: number) => this.local(t) % DAY === 0;
-    if (whole(from) && whole(to)) {
-      const day = (t: number) => this.date(t, { year: "numeric", month: "short", day: "numeric" });
-      const [a, b] = [day(from), day(to - 1)];
-      return a === b ? a : a + " – " + b;
-    }
-    const year = this.date(from, { year: "numeric" }) === this.date(to - 1, { year: "numeric" }) ? undefined : "numeric";
-    const at = (t: number) => this.date(t, { year, month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
-    return at(from) + " – " + at(to);
+    const days = whole(from) && (open || whole(to));
+    const year = days || this.date(from, { year: "numeric" }) !== this.date(to - 1, { year: "numeric" }) ? "numeric" : undefined;
+    const at = (t: number) => this.date(t, { year, month: "short", day: "numeric", ...(days ? {} : { hour: "2-digit", minute: "2-digit" }) });
+    const [a, b] = [at(from), open ? "now" : at(days ? to - 1 : to)];
+    return a === b ? a : a + " – " + b;
   }
 
   /** The first day of the week: 1 for Monday to 7 for Sunday. */

@@ -222,6 +222,9 @@ export abstract class Widget<T> extends HTMLElement {
     if (refused) {
       this.data = undefined;
       this.body.replaceChildren();
+      this.body.style.setProperty("--h", "0px");
+      this.toggle.hidden = this.sheetBox.hidden = true;
+      this.paintHeader();
       this.foot.replaceChildren(new URL(this.base).host);
       return this.say((e as Refused).status === 404 ? "Nothing to show: " + e.message : e.message, true);
     }
@@ -264,9 +267,9 @@ export abstract class Widget<T> extends HTMLElement {
   private paintFoot(head: Head): void {
     if (!head.as_of) return;
     const parts: (string | Node)[] = [];
-    if (head.from) parts.push(this.format.window(seconds(head.from), seconds(head.to)) + " · ");
-    parts.push(head.tz ?? this.format.zone, " · as of ", h("time", { datetime: head.as_of }, this.format.clock(seconds(head.as_of))));
     const open = head.incomplete?.some((i) => i.reason === "open");
+    if (head.from) parts.push(this.format.window(seconds(head.from), seconds(head.to), open && head.to > head.as_of) + " · ");
+    parts.push(head.tz ?? this.format.zone, " · as of ", h("time", { datetime: head.as_of }, this.format.clock(seconds(head.as_of))));
     if (open) parts.push(" · still running");
     if (head.incomplete?.some((i) => i.reason === "lagging")) parts.push(" · the newest events are being counted");
     const why = [...new Set(head.incomplete?.map((i) => reasons[i.reason]).filter(Boolean))];
