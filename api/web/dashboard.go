@@ -87,6 +87,9 @@ func (w *Web) countCard(ctx context.Context, m metric, back lookback) (card, err
 		return c, err
 	}
 	c.Known, c.Total, c.Spark = true, d.Series[0].Total, spark(d)
+	if c.Spark == "" && len(m.Intervals) > 0 {
+		c.Note = "counted by " + m.Intervals[0]
+	}
 	var sum counted
 	err = w.fetch(ctx, &sum, about(m.ID, "count"), url.Values{"from": {back.From}, "previous": {"1"}})
 	if _, ok := refused(err); err != nil && !ok {

@@ -11,7 +11,7 @@ font:14px/1.45 system-ui,"Segoe UI",Cantarell,sans-serif;color:var(--ink);backgr
 :host([hidden]){display:none}:host([theme=light]){color-scheme:light}:host([theme=dark]){color-scheme:dark}
 :host([plain]){border:0;padding:0;background:none}
 *{box-sizing:border-box}
-header{display:flex;gap:8px;align-items:baseline;justify-content:space-between;margin-bottom:8px}
+header{display:flex;flex-wrap:wrap;gap:0 8px;align-items:baseline;justify-content:space-between;margin-bottom:8px}
 header:empty{display:none}
 h2{margin:0;font-size:14px;line-height:1.4;font-weight:600;overflow-wrap:anywhere}
 .sum{margin-inline-start:auto;color:var(--soft);font-variant-numeric:tabular-nums;white-space:nowrap}
