@@ -77,7 +77,7 @@ func (v *Server) about() json.RawMessage {
 }
 
 // Store is the open store, for the API to read from.
-func (v *Server) Store() store.Store { return v.store }
+func (v *Server) Store() api.Store { return v.store }
 
 // Explain tells which archived events a number is made of.
 func (v *Server) Explain(ctx context.Context, q api.ExplainQuery) (api.Explanation, error) {

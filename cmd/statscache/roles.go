@@ -145,15 +145,10 @@ func runServe(ctx context.Context, c *config.Config, log *slog.Logger, reload fu
 		return errors.Join(err, public.Close(), admin.Close())
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	face, err := api.New(api.Options{Store: s.Store(), Plugins: s.Plugins, Status: s.Status, Explain: s.Explain, BaseURL: c.BaseURL,
-		DefaultRows: c.DefaultRowsPerPage, MaximumRows: c.MaximumRowsPerPage, Logger: log, Registry: registry})
+	face, failed, stop, err := show(s, c, log, registry, public, admin)
 	if err != nil {
-		return errors.Join(err, public.Close(), admin.Close())
+		return err
 	}
-	operators := api.NewAdmin(api.AdminOptions{Ready: s.Ready, Status: s.Status, Gatherer: registry, Logger: log})
-	failed := make(chan error, 2)
-	stopPublic := serve(face.HTTPServer(), public, failed)
-	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
 	log.Info("statscache serve is running", "api", "http://"+public.Addr().String()+"/", "admin", "http://"+admin.Addr().String()+"/", "store", c.Store.String())
 	for running := true; running; {
 		select {
@@ -166,5 +161,5 @@ func runServe(ctx context.Context, c *config.Config, log *slog.Logger, reload fu
 		}
 		running = false
 	}
-	return errors.Join(err, stopPublic(), stopAdmin())
+	return errors.Join(err, stop())
 }

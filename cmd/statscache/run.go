@@ -70,15 +70,10 @@ func runReloading(ctx context.Context, c *config.Config, log *slog.Logger, again
 	if err := d.Start(ctx, true); err != nil {
 		return errors.Join(err, public.Close(), admin.Close())
 	}
-	face, err := api.New(api.Options{Store: d.Store(), Plugins: d.Plugins, Status: d.Status, Explain: d.Explain, BaseURL: c.BaseURL,
-		DefaultRows: c.DefaultRowsPerPage, MaximumRows: c.MaximumRowsPerPage, Logger: log, Registry: registry})
+	face, failed, stop, err := show(d, c, log, registry, public, admin)
 	if err != nil {
-		return errors.Join(err, public.Close(), admin.Close())
+		return err
 	}
-	operators := api.NewAdmin(api.AdminOptions{Ready: d.Ready, Status: d.Status, Gatherer: registry, Logger: log})
-	failed := make(chan error, 2)
-	stopPublic := serve(face.HTTPServer(), public, failed)
-	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
 	log.Info("statscache is running", "api", "http://"+public.Addr().String()+"/", "admin", "http://"+admin.Addr().String()+"/", "data_dir", c.DataDir, "endpoints", len(c.Endpoints))
 	if started != nil {
 		started(d, public.Addr().String())
@@ -95,7 +90,31 @@ func runReloading(ctx context.Context, c *config.Config, log *slog.Logger, again
 		}
 		running = false
 	}
-	return errors.Join(err, stopPublic(), stopAdmin())
+	return errors.Join(err, stop())
+}
+
+// answering is a process whose numbers and state are shown.
+type answering interface {
+	Store() api.Store
+	Plugins() []api.PluginStatus
+	Status() api.Status
+	Explain(ctx context.Context, q api.ExplainQuery) (api.Explanation, error)
+	Ready() []api.Check
+}
+
+// show serves the API and what operators ask for until stop is called; failed tells of a listener that gave up. The
+// listeners are closed where that can't begin.
+func show(p answering, c *config.Config, log *slog.Logger, registry *prometheus.Registry, public, admin net.Listener) (face *api.Server, failed <-chan error, stop func() error, err error) {
+	face, err = api.New(api.Options{Store: p.Store(), Plugins: p.Plugins, Status: p.Status, Explain: p.Explain, BaseURL: c.BaseURL,
+		DefaultRows: c.DefaultRowsPerPage, MaximumRows: c.MaximumRowsPerPage, Logger: log, Registry: registry})
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, public.Close(), admin.Close())
+	}
+	operators := api.NewAdmin(api.AdminOptions{Ready: p.Ready, Status: p.Status, Gatherer: registry, Logger: log})
+	ended := make(chan error, 2)
+	stopPublic := serve(face.HTTPServer(), public, ended)
+	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, ended)
+	return face, ended, func() error { return errors.Join(stopPublic(), stopAdmin()) }, nil
 }
 
 // pipeline gives the options of every short command that works in a data dir.
