@@ -63,15 +63,10 @@ func BenchmarkArchive(b *testing.B) {
 func BenchmarkCommit(b *testing.B) {
 	d := emptied(b)(b)
 	ctx := context.Background()
-	if _, err := d.Register(ctx, latePlugin()); err != nil {
-		b.Fatal(err)
-	}
-	c, err := d.Checkpoint(ctx, store.CheckpointKey{Plugin: "p", Generation: 1, Stream: "s"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	c, _ := lateCheckpoint(b, d)
 	series := make([]uint32, 1000)
 	for i := range series {
+		var err error
 		if series[i], err = c.Series("n", fmt.Sprint("user", i)); err != nil {
 			b.Fatal(err)
 		}
@@ -97,13 +92,7 @@ func BenchmarkCommit(b *testing.B) {
 func BenchmarkCommitSmall(b *testing.B) {
 	d := emptied(b)(b)
 	ctx := context.Background()
-	if _, err := d.Register(ctx, latePlugin()); err != nil {
-		b.Fatal(err)
-	}
-	c, err := d.Checkpoint(ctx, store.CheckpointKey{Plugin: "p", Generation: 1, Stream: "s"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	c, _ := lateCheckpoint(b, d)
 	s, err := c.Series("n", "k")
 	if err != nil {
 		b.Fatal(err)
@@ -120,13 +109,7 @@ func BenchmarkCommitSmall(b *testing.B) {
 func BenchmarkRows(b *testing.B) {
 	d := emptied(b)(b)
 	ctx := context.Background()
-	if _, err := d.Register(ctx, latePlugin()); err != nil {
-		b.Fatal(err)
-	}
-	c, err := d.Checkpoint(ctx, store.CheckpointKey{Plugin: "p", Generation: 1, Stream: "s"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	c, _ := lateCheckpoint(b, d)
 	var cells []store.Delta
 	for bucket := range int64(200) {
 		for k := range 100 {

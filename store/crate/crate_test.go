@@ -54,31 +54,15 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
-func TestArchive(t *testing.T) { storetest.Archive(t, emptied) }
-
-func TestLedger(t *testing.T) { storetest.Ledger(t, emptied) }
-
-func TestFencing(t *testing.T) { storetest.Fencing(t, emptied) }
-
-func TestCatalog(t *testing.T) { storetest.Catalog(t, emptied) }
-
-func TestReader(t *testing.T) { storetest.Reader(t, emptied) }
-
-func TestUpkeep(t *testing.T) { storetest.Upkeep(t, emptied) }
-
-func TestSums(t *testing.T) {
-	needLong(t)
-	storetest.Sums(t, emptied)
+// TestSuite leaves the slow groups out of the short form.
+func TestSuite(t *testing.T) {
+	storetest.All(t, emptied, func(t *testing.T, group string) {
+		switch group {
+		case "Sums", "Requeue", "Find":
+			needLong(t)
+		}
+	})
 }
-
-func TestScan(t *testing.T) { storetest.Scan(t, emptied) }
-
-func TestRequeue(t *testing.T) {
-	needLong(t)
-	storetest.Requeue(t, emptied)
-}
-
-func TestMend(t *testing.T) { storetest.Mend(t, emptied) }
 
 // run runs statements beside the store.
 func run(t *testing.T, conf *pgx.ConnConfig, sql ...string) {

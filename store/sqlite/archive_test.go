@@ -22,8 +22,6 @@ func small(t testing.TB) storetest.Open[*DB] {
 	return func(t testing.TB) *DB { return open(t, Options{Path: path, segmentBlocks: 4, smallEvents: 20}) }
 }
 
-func TestSuite_WithSmallSegments(t *testing.T) { storetest.All(t, small) }
-
 // TestArchive_RandomLives_IndexesAgreeWithTheEvents plays both lanes of two streams with duplicates, reordering and
 // new lives, then compares every index of every segment with the events themselves.
 func TestArchive_RandomLives_IndexesAgreeWithTheEvents(t *testing.T) {

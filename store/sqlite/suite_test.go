@@ -23,26 +23,6 @@ func open(t testing.TB, o Options) *DB {
 	return d
 }
 
-func TestArchive(t *testing.T) { storetest.Archive(t, fresh) }
+func TestSuite(t *testing.T) { storetest.All(t, fresh, nil) }
 
-func TestLedger(t *testing.T) { storetest.Ledger(t, fresh) }
-
-func TestFencing(t *testing.T) { storetest.Fencing(t, fresh) }
-
-func TestCatalog(t *testing.T) { storetest.Catalog(t, fresh) }
-
-func TestReader(t *testing.T) { storetest.Reader(t, fresh) }
-
-func TestSums(t *testing.T) { storetest.Sums(t, fresh) }
-
-func TestUpkeep(t *testing.T) { storetest.Upkeep(t, fresh) }
-
-func TestScan(t *testing.T) { storetest.Scan(t, fresh) }
-
-func TestMend(t *testing.T) { storetest.Mend(t, fresh) }
-
-func TestRequeue(t *testing.T) { storetest.Requeue(t, fresh) }
-
-func TestFind(t *testing.T) { storetest.Find(t, fresh) }
-
-func TestFind_SmallSegments(t *testing.T) { storetest.Find(t, small) }
+func TestSuite_WithSmallSegments(t *testing.T) { storetest.All(t, small, nil) }

@@ -17,8 +17,7 @@ type Requeuer interface {
 	store.Requeuer
 }
 
-// Requeue holds an engine to the contracts of store.Requeuer and store.Reviver. It is not part of All: an engine that
-// can't take dead letters back is none the less complete.
+// Requeue holds an engine to the contracts of store.Requeuer and store.Reviver.
 func Requeue[E Requeuer](t *testing.T, fresh Fresh[E]) {
 	cases(t, as(fresh, func(e E) Requeuer { return e }), map[string]func(*testing.T, Open[Requeuer]){
 		"Buried_ListsAGenerationByPlace":            requeueBuried,
