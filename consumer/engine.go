@@ -17,9 +17,10 @@ func openStore(ctx context.Context, c *config.Config, readOnly bool, log *slog.L
 	return openEngine(ctx, c, sqlite.Options{ReadOnly: readOnly, Logger: log, Now: now})
 }
 
-// How long a CrateDB may take to answer at the start: a daemon may be started together with it.
+// How long a CrateDB may take to answer at the start: a daemon may be started together with it, and one statement may
+// have to be repeated that was given up.
 const (
-	storeWithin  = 30 * time.Second
+	storeWithin  = 45 * time.Second
 	readerWithin = 10 * time.Second
 )
 

@@ -84,10 +84,10 @@ func (d *DB) claim(ctx context.Context, p store.Plugin) error {
 	}
 	for _, id := range free {
 		var owner string
-		var version int64
+		var version, at int64
 		err := d.retry(ctx, "claim metric "+id, func(ctx context.Context) error {
-			return d.pool.QueryRow(ctx, "INSERT INTO metrics (id, plugin, version) VALUES ($1, $2, 1) ON CONFLICT (id) DO UPDATE SET "+
-				"plugin = CASE WHEN plugin = '' THEN excluded.plugin ELSE plugin END RETURNING plugin, version", id, p.ID).Scan(&owner, &version)
+			return d.pool.QueryRow(ctx, "INSERT INTO metrics (id, plugin, version, raised) VALUES ($1, $2, 1, CURRENT_TIMESTAMP::bigint) ON CONFLICT (id) DO UPDATE SET "+
+				"plugin = CASE WHEN plugin = '' THEN excluded.plugin ELSE plugin END RETURNING plugin, version, raised", id, p.ID).Scan(&owner, &version, &at)
 		})
 		if err != nil {
 			return err
@@ -95,7 +95,7 @@ func (d *DB) claim(ctx context.Context, p store.Plugin) error {
 		if owner != p.ID {
 			return belongs(id, owner, p.ID)
 		}
-		d.publish(id, uint64(version))
+		d.publish(id, raised{uint64(version), at})
 	}
 	return nil
 }

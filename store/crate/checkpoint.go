@@ -92,8 +92,8 @@ func (d *DB) Checkpoint(ctx context.Context, key store.CheckpointKey) (store.Che
 		return nil, err
 	}
 	c := &checkpoint{db: d, key: key, guard: d.checkpointGuard(key)}
-	c.series = newSeriesSet(metrics, func(ctx context.Context, metric string) (map[string]bool, error) {
-		return d.loadSeries(ctx, metric, key.Generation)
+	c.series = newSeriesSet(metrics, func(ctx context.Context, m store.Metric) (map[string]bool, error) {
+		return d.loadSeries(ctx, m, key.Generation)
 	})
 	c.cur, err = acquire(ctx, d, c.guard, func(r checkpointRow) error {
 		if r.retired {
@@ -114,8 +114,8 @@ func (d *DB) Checkpoint(ctx context.Context, key store.CheckpointKey) (store.Che
 	if err := d.refresh(ctx, "counters"); err != nil {
 		return nil, err
 	}
-	for id, m := range c.series.metrics {
-		if m.stored, err = d.countSeries(ctx, id, key.Generation); err != nil {
+	for _, m := range c.series.metrics {
+		if m.stored, err = d.countSeries(ctx, m.def, key.Generation); err != nil {
 			return nil, err
 		}
 	}

@@ -33,7 +33,7 @@ type Options struct {
 	// Statement is the deadline of every single statement, 40 s where 0: longer than a cluster hangs when a node of it
 	// stops answering without dying (33 s measured).
 	Statement time.Duration
-	// Wait is how long Open tries while the database does not answer; 0 is until its context ends.
+	// Wait is how long Open tries without an answer of the database; 0 is until its context ends.
 	Wait time.Duration
 	// Failpoint is for crash tests.
 	Failpoint failpoint.Hook
@@ -60,8 +60,9 @@ type DB struct {
 
 	mu       sync.Mutex
 	streams  map[string]*ownStream
-	versions map[string]uint64 // metric -> version as known to this process
+	versions map[string]raised // by metric, as known to this process
 	horizons map[horizonOf]int64
+	series   map[string]seriesCount // by metric, as last counted
 
 	stop context.CancelFunc // of the watch
 	done chan struct{}
@@ -91,7 +92,7 @@ func open(ctx context.Context, o Options, deadline func() time.Duration) (*DB, e
 		return nil, fmt.Errorf("open %s: %w", conf.ConnConfig.Host, err)
 	}
 	d := &DB{pool: pool, log: o.Logger.With("component", "store"), opts: o,
-		streams: map[string]*ownStream{}, versions: map[string]uint64{}, horizons: map[horizonOf]int64{}, done: make(chan struct{})}
+		streams: map[string]*ownStream{}, versions: map[string]raised{}, horizons: map[horizonOf]int64{}, series: map[string]seriesCount{}, done: make(chan struct{})}
 	if d.deadline = deadline; deadline == nil {
 		d.deadline = func() time.Duration { return o.Statement }
 	}
@@ -108,15 +109,21 @@ func open(ctx context.Context, o Options, deadline func() time.Duration) (*DB, e
 	return d, nil
 }
 
+// begin prepares the schema and looks around. What takes long because there is much to do may do so.
 func (d *DB) begin(ctx context.Context) error {
+	answered := func() {}
 	if d.opts.Wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d.opts.Wait, fmt.Errorf("no answer within %s", d.opts.Wait))
-		defer cancel()
+		var giveUp context.CancelCauseFunc
+		ctx, giveUp = context.WithCancelCause(ctx)
+		silent := time.AfterFunc(d.opts.Wait, func() { giveUp(fmt.Errorf("no answer within %s", d.opts.Wait)) })
+		answered = func() { silent.Reset(d.opts.Wait) }
+		defer giveUp(nil)
+		defer silent.Stop()
 	}
-	if err := d.prepare(ctx); err != nil {
+	if err := d.prepare(ctx, answered); err != nil {
 		return err
 	}
+	answered()
 	return d.look(ctx)
 }
 

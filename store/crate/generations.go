@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -74,18 +75,22 @@ func (doc *pluginDoc) drop(generation uint32) {
 // Promote makes the building generation the serving one and removes the rows of the old one.
 func (d *DB) Promote(ctx context.Context, plugin string, generation uint32) error {
 	var changed []string
-	doc, _, err := d.changePlugin(ctx, plugin, false, func(doc *pluginDoc) error {
-		if generation != 0 && doc.Serving == generation {
-			changed = append(changed, metricIDs(doc.Definitions[generation])...)
-			return nil // done by an earlier call
-		}
-		if generation == 0 || doc.Building != generation {
-			return fmt.Errorf("generation %d of plugin %s is not being built: %w", generation, plugin, store.ErrUnknown)
-		}
-		changed = append(metricIDs(doc.Definitions[doc.Serving]), metricIDs(doc.Definitions[generation])...)
-		doc.drop(doc.Serving)
-		doc.Serving, doc.Building = generation, 0
-		return nil
+	var doc pluginDoc
+	err := d.around(failpoint.GenerationSwap, func() (err error) {
+		doc, _, err = d.changePlugin(ctx, plugin, false, func(doc *pluginDoc) error {
+			if generation != 0 && doc.Serving == generation {
+				changed = append(changed, metricIDs(doc.Definitions[generation])...)
+				return nil // done by an earlier call
+			}
+			if generation == 0 || doc.Building != generation {
+				return fmt.Errorf("generation %d of plugin %s is not being built: %w", generation, plugin, store.ErrUnknown)
+			}
+			changed = append(metricIDs(doc.Definitions[doc.Serving]), metricIDs(doc.Definitions[generation])...)
+			doc.drop(doc.Serving)
+			doc.Serving, doc.Building = generation, 0
+			return nil
+		})
+		return err
 	})
 	if err != nil {
 		return err

@@ -159,11 +159,10 @@ type room struct {
 
 func (r *room) take(ctx context.Context, key string) error {
 	if r.known == nil {
-		known, err := r.db.loadSeries(ctx, r.metric.ID, r.generation)
+		known, err := r.db.loadSeries(ctx, r.metric, r.generation)
 		if err != nil {
 			return err
 		}
-		delete(known, store.OtherKey)
 		r.known = known
 	}
 	if !r.known[key] && len(r.known) >= seriesLimit(r.metric) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -55,7 +56,8 @@ func (d *DB) tables() []string {
 		"CREATE TABLE IF NOT EXISTS dead_letters (plugin TEXT, generation INTEGER, stream TEXT, seq BIGINT, id TEXT, error " + carried +
 			", at BIGINT, PRIMARY KEY (plugin, generation, stream, seq)) " + one + slow,
 		"CREATE TABLE IF NOT EXISTS plugins (id TEXT PRIMARY KEY, doc " + carried + ") " + one + ")",
-		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT, version BIGINT) " + one + ")",
+		// raised is when the version was, in ms since 1970.
+		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT, version BIGINT, raised BIGINT) " + one + ")",
 		"CREATE TABLE IF NOT EXISTS horizons (metric TEXT, gran BIGINT, before BIGINT, PRIMARY KEY (metric, gran)) " + one + ")",
 		leaseTable(one),
 	}
@@ -63,10 +65,12 @@ func (d *DB) tables() []string {
 
 // prepare refuses what isn't ours or is newer, and creates what is missing. Several processes may do it at once: the
 // table of the version is every creator's first, so a schema that has tables but not this one is somebody else's.
-func (d *DB) prepare(ctx context.Context) error {
+// answered is called after each answer: on a slow server the tables take minutes.
+func (d *DB) prepare(ctx context.Context, answered func()) error {
 	if err := d.checkServer(ctx); err != nil {
 		return err
 	}
+	answered()
 	var names []string
 	err := d.query(ctx, "list tables", func() { names = nil }, func(r pgx.Rows) error {
 		var n string
@@ -90,29 +94,35 @@ func (d *DB) prepare(ctx context.Context) error {
 	if err := d.exec(ctx, "create tables", ddl[0]); err != nil {
 		return err
 	}
+	answered()
 	version, err := d.checkVersion(ctx, len(names) <= 1)
 	if err != nil {
 		return err
 	}
-	return d.climb(ctx, version)
+	return d.climb(ctx, version, answered)
 }
 
 // climb takes the steps that a schema lacks. The version says that a step is done, so it is raised after it.
-func (d *DB) climb(ctx context.Context, version int) error {
-	steps := d.steps()
-	for ; version < len(steps); version++ {
-		for _, sql := range steps[version] {
-			if err := d.exec(ctx, fmt.Sprintf("bring the schema from version %d to %d", version, version+1), sql); err != nil {
-				return err
-			}
-		}
-		err := d.exec(ctx, "write the schema's version", "INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "+
-			"version = CASE WHEN excluded.version > version THEN excluded.version ELSE version END", product, version+1)
+func (d *DB) climb(ctx context.Context, version int, answered func()) error {
+	for steps := d.steps(); version < len(steps); version++ {
+		err := d.around(failpoint.Migration, func() error { return d.step(ctx, steps[version], version+1, answered) })
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// step brings the schema to a version.
+func (d *DB) step(ctx context.Context, list []string, version int, answered func()) error {
+	for _, sql := range list {
+		if err := d.exec(ctx, fmt.Sprintf("bring the schema to version %d", version), sql); err != nil {
+			return err
+		}
+		answered()
+	}
+	return d.exec(ctx, "write the schema's version", "INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "+
+		"version = CASE WHEN excluded.version > version THEN excluded.version ELSE version END", product, version)
 }
 
 func (d *DB) checkServer(ctx context.Context) error {

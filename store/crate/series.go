@@ -20,7 +20,7 @@ import (
 // those and the ones numbered before go on, every other one is OtherKey. Checkpoints of other streams that add keys at
 // the same time are not seen.
 type seriesSet struct {
-	load func(ctx context.Context, metric string) (map[string]bool, error)
+	load func(context.Context, store.Metric) (map[string]bool, error)
 
 	mu      sync.Mutex
 	metrics map[string]*metricSeries
@@ -35,7 +35,7 @@ type metricSeries struct {
 	keys   []string
 }
 
-func newSeriesSet(metrics []store.Metric, load func(context.Context, string) (map[string]bool, error)) *seriesSet {
+func newSeriesSet(metrics []store.Metric, load func(context.Context, store.Metric) (map[string]bool, error)) *seriesSet {
 	s := &seriesSet{load: load, metrics: map[string]*metricSeries{}}
 	for _, m := range metrics {
 		s.metrics[m.ID] = &metricSeries{def: m, limit: seriesLimit(m), number: map[string]uint32{}}
@@ -120,7 +120,7 @@ func (s *seriesSet) free(m *metricSeries, key string) (bool, error) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		known, err := s.load(ctx, m.def.ID)
+		known, err := s.load(ctx, m.def)
 		if err != nil {
 			return false, err
 		}
@@ -139,24 +139,33 @@ func (s *seriesSet) free(m *metricSeries, key string) (bool, error) {
 	return true, nil
 }
 
-// countSeries counts the keys that a generation's metric has in the table.
-func (d *DB) countSeries(ctx context.Context, metric string, generation uint32) (n int, err error) {
-	err = d.query(ctx, "count the series of "+metric, func() {}, func(r pgx.Rows) error { return r.Scan(&n) },
-		"SELECT count(DISTINCT dkey) FROM counters WHERE metric = $1 AND generation = $2", metric, int64(generation))
+// ofSeries chooses the rows that have every series of a metric: those of the coarsest interval, which are the fewest.
+// Its parameters are metric, generation and interval.
+const ofSeries = " FROM counters WHERE metric = $1 AND generation = $2 AND gran = $3 AND dkey <> '" + store.OtherKey + "'"
+
+func coarsest(m store.Metric) int64 { return int64(slices.Max(m.Intervals) / time.Second) }
+
+// countSeries counts the keys that a generation's metric has in the table, as last refreshed.
+func (d *DB) countSeries(ctx context.Context, m store.Metric, generation uint32) (n int, err error) {
+	if len(m.Intervals) == 0 {
+		return 0, nil
+	}
+	err = d.query(ctx, "count the series of "+m.ID, func() {}, func(r pgx.Rows) error { return r.Scan(&n) },
+		"SELECT count(DISTINCT dkey)"+ofSeries, m.ID, int64(generation), coarsest(m))
 	return n, err
 }
 
 // loadSeries reads the keys that a generation's metric has in the table.
-func (d *DB) loadSeries(ctx context.Context, metric string, generation uint32) (map[string]bool, error) {
-	if err := d.refresh(ctx, "counters"); err != nil {
-		return nil, err
+func (d *DB) loadSeries(ctx context.Context, m store.Metric, generation uint32) (map[string]bool, error) {
+	if err := d.refresh(ctx, "counters"); err != nil || len(m.Intervals) == 0 {
+		return map[string]bool{}, err
 	}
 	var keys map[string]bool
-	err := d.query(ctx, "read the series of "+metric, func() { keys = map[string]bool{} }, func(r pgx.Rows) error {
+	err := d.query(ctx, "read the series of "+m.ID, func() { keys = map[string]bool{} }, func(r pgx.Rows) error {
 		var k string
 		err := r.Scan(&k)
 		keys[k] = true
 		return err
-	}, "SELECT DISTINCT dkey FROM counters WHERE metric = $1 AND generation = $2", metric, int64(generation))
+	}, "SELECT DISTINCT dkey"+ofSeries, m.ID, int64(generation), coarsest(m))
 	return keys, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/store"
 )
 
@@ -51,7 +52,8 @@ func (d *DB) record(ctx context.Context, h horizonOf, before int64) error {
 // ExpireCounters records the horizons, then removes the rows behind them, of all generations. A writer that has not
 // heard of a horizon yet may still make a row behind it: it is not read, and the next call removes it.
 func (d *DB) ExpireCounters(ctx context.Context, list []store.Horizon) (rows int64, err error) {
-	var moved []string
+	var due []horizonOf
+	before := map[horizonOf]int64{}
 	for _, h := range list {
 		if h.Interval < time.Second || h.Interval%time.Second != 0 {
 			return 0, fmt.Errorf("metric %s: interval %s is not whole seconds", h.Metric, h.Interval)
@@ -60,28 +62,52 @@ func (d *DB) ExpireCounters(ctx context.Context, list []store.Horizon) (rows int
 			return 0, err
 		}
 		k := horizonOf{h.Metric, int64(h.Interval / time.Second)}
-		if d.behind(k.metric, k.gran) >= h.Before {
-			continue
+		if d.behind(k.metric, k.gran) < h.Before {
+			due, before[k] = append(due, k), h.Before
 		}
-		if err := d.record(ctx, k, h.Before); err != nil {
-			return 0, err
-		}
-		moved = append(moved, h.Metric)
 	}
-	slices.Sort(moved)
-	if err := d.raise(ctx, slices.Compact(moved)); err != nil {
+	if err := d.recordAll(ctx, due, before); err != nil {
 		return 0, err
 	}
 	if err := d.refresh(ctx, "counters"); err != nil {
 		return 0, err
 	}
-	for _, h := range list {
-		n, err := d.removeCounts(ctx, h.Before, "metric = $1 AND gran = $2", h.Metric, int64(h.Interval/time.Second))
-		if rows += n; err != nil {
-			return rows, err
+	err = d.around(failpoint.RetentionCounters, func() error {
+		var changed []string // also where the one who recorded the horizon has died before he could say so
+		for _, h := range list {
+			n, err := d.removeCounts(ctx, h.Before, "metric = $1 AND gran = $2", h.Metric, int64(h.Interval/time.Second))
+			if rows += n; err != nil {
+				return err
+			}
+			if n > 0 && !slices.Contains(changed, h.Metric) {
+				changed = append(changed, h.Metric)
+			}
 		}
+		return d.raise(ctx, changed)
+	})
+	return rows, err
+}
+
+// recordAll moves horizons of counts forward, and says so to readers.
+func (d *DB) recordAll(ctx context.Context, due []horizonOf, before map[horizonOf]int64) error {
+	if len(due) == 0 {
+		return nil
 	}
-	return rows, nil
+	var moved []string
+	err := d.around(failpoint.RetentionHorizon, func() error {
+		for _, k := range due {
+			if err := d.record(ctx, k, before[k]); err != nil {
+				return err
+			}
+			moved = append(moved, k.metric)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(moved)
+	return d.raise(ctx, slices.Compact(moved))
 }
 
 // removeCounts removes rows of buckets that start before a time, after a refresh.
@@ -114,24 +140,27 @@ func (d *DB) ExpireArchive(ctx context.Context, before int64) (events int64, err
 	if err := d.refresh(ctx, "events"); err != nil {
 		return 0, err
 	}
-	for _, x := range []struct {
-		where string
-		arg   int64
-	}{{"part > 0 AND part < $1", int64(month(before, false))}, {"part = 0 AND ts < $1", before}} {
-		n := int64(0)
-		err := d.query(ctx, "count old events", func() { n = 0 }, func(r pgx.Rows) error { return r.Scan(&n) }, "SELECT count(*) FROM events WHERE "+x.where, x.arg)
-		if err != nil {
-			return events, err
+	err = d.around(failpoint.RetentionArchive, func() error {
+		for _, x := range []struct {
+			where string
+			arg   int64
+		}{{"part > 0 AND part < $1", int64(month(before, false))}, {"part = 0 AND ts < $1", before}} {
+			n, err := d.removeEvents(ctx, x.where, x.arg)
+			if events += n; err != nil {
+				return err
+			}
 		}
-		if n == 0 {
-			continue
-		}
-		if err := d.exec(ctx, "remove old events", "DELETE FROM events WHERE "+x.where, x.arg); err != nil {
-			return events, err
-		}
-		events += n
+		return nil
+	})
+	return events, err
+}
+
+func (d *DB) removeEvents(ctx context.Context, where string, arg int64) (n int64, err error) {
+	err = d.query(ctx, "count old events", func() { n = 0 }, func(r pgx.Rows) error { return r.Scan(&n) }, "SELECT count(*) FROM events WHERE "+where, arg)
+	if err != nil || n == 0 {
+		return 0, err
 	}
-	return events, nil
+	return n, d.exec(ctx, "remove old events", "DELETE FROM events WHERE "+where, arg)
 }
 
 // archiveHorizon reads the archive's horizon by its key: as it is now, whoever moved it.

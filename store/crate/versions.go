@@ -23,18 +23,37 @@ type horizonOf struct {
 	gran   int64
 }
 
+// raised is a version and when it was made, by the database's clock, in ms since 1970.
+type raised struct {
+	n  uint64
+	at int64
+}
+
 // Version is the version of a metric as last known to this process.
 func (d *DB) Version(metric string) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.versions[metric]
+	return d.versions[metric].n
+}
+
+// Committed gives a metric's version as last known to this process and when it was raised.
+func (d *DB) Committed(_ context.Context, metric string) (version uint64, at time.Time, err error) {
+	d.mu.Lock()
+	v := d.versions[metric]
+	d.mu.Unlock()
+	if v.at != 0 {
+		at = time.UnixMilli(v.at).UTC()
+	}
+	return v.n, at, nil
 }
 
 // publish makes a version known here; it never goes back.
-func (d *DB) publish(metric string, n uint64) {
+func (d *DB) publish(metric string, v raised) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.versions[metric] = max(d.versions[metric], n)
+	if v.n > d.versions[metric].n {
+		d.versions[metric] = v
+	}
 }
 
 // raise raises the versions of metrics, after what changed them has been acknowledged. Raised once too often does no
@@ -48,8 +67,8 @@ func (d *DB) raise(ctx context.Context, metrics []string) error {
 		err := d.queryOnce(ctx, func(r pgx.Rows) error {
 			n++
 			return d.takeVersion(r, nil)
-		}, "INSERT INTO metrics (id, plugin, version) (SELECT m, '', 1 FROM UNNEST($1::text[]) AS u(m)) "+
-			"ON CONFLICT (id) DO UPDATE SET version = version + 1 RETURNING id, version", metrics)
+		}, "INSERT INTO metrics (id, plugin, version, raised) (SELECT m, '', 1, CURRENT_TIMESTAMP::bigint FROM UNNEST($1::text[]) AS u(m)) "+
+			"ON CONFLICT (id) DO UPDATE SET version = version + 1, raised = excluded.raised RETURNING id, version, raised", metrics)
 		if err == nil && n != len(metrics) {
 			err = fmt.Errorf("%w: versions of %d metrics of %d", errShort, n, len(metrics))
 		}
@@ -59,11 +78,11 @@ func (d *DB) raise(ctx context.Context, metrics []string) error {
 
 func (d *DB) takeVersion(r pgx.Rows, into map[string]uint64) error {
 	var id string
-	var n int64
-	if err := r.Scan(&id, &n); err != nil {
+	var n, at int64
+	if err := r.Scan(&id, &n, &at); err != nil {
 		return err
 	}
-	d.publish(id, uint64(n))
+	d.publish(id, raised{uint64(n), at})
 	if into != nil {
 		into[id] = uint64(n)
 	}
@@ -76,7 +95,7 @@ func (d *DB) readVersions(ctx context.Context) (all map[string]uint64, err error
 		return nil, err
 	}
 	err = d.query(ctx, "read versions", func() { all = map[string]uint64{} }, func(r pgx.Rows) error { return d.takeVersion(r, all) },
-		"SELECT id, version FROM metrics")
+		"SELECT id, version, raised FROM metrics")
 	return all, err
 }
 

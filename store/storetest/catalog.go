@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -28,6 +29,8 @@ func Catalog[E Cataloger](t *testing.T, fresh Fresh[E]) {
 		"MetricOfAnotherPlugin_IsRefusedNamingBoth":  catalogConflict,
 		"Descriptions_AreThoseOfTheLastRegistration": catalogDescription,
 		"Versions_RiseWithWhatChanged":               catalogVersions,
+		"Versions_SaySinceWhen":                      catalogCommitted,
+		"SeriesUse_CountsWhatIsThere":                catalogSeriesUse,
 	})
 }
 
@@ -284,4 +287,47 @@ func catalogVersions(t *testing.T, open Open[Cataloger]) {
 		noError(t, err)
 		return other.Version("sum") >= e.Version("sum")
 	})
+}
+
+func catalogCommitted(t *testing.T, open Open[Cataloger]) {
+	e := opened(t, open)
+	from, ok := e.(store.Committer)
+	if !ok {
+		t.Skip("the engine does not know")
+	}
+	register(t, e, plugin())
+	before := time.Now().Truncate(time.Millisecond)
+	c := checkpoint(t, e, "s", 0)
+	commit(t, c, 1, deltas(t, c, "sum", time.Minute, count{1, "", 1}))
+	version, at, err := from.Committed(patience(t), "sum")
+	if err != nil || version != e.Version("sum") || at.Before(before) || at.After(time.Now()) {
+		t.Errorf("version %d since %s, %v; want %d since between %s and now", version, at, err, e.Version("sum"), before)
+	}
+	other := opened(t, open)
+	if v, x, err := other.(store.Committer).Committed(patience(t), "sum"); err != nil || v != version || !x.Equal(at) {
+		t.Errorf("another process says version %d since %s, %v; want %d since %s", v, x, err, version, at)
+	}
+	if v, x, err := from.Committed(patience(t), "no such metric"); err != nil || v != 0 || !x.IsZero() {
+		t.Errorf("a metric that isn't there has version %d since %s, %v", v, x, err)
+	}
+}
+
+func catalogSeriesUse(t *testing.T, open Open[Cataloger]) {
+	e := opened(t, open)
+	if _, ok := e.(store.SeriesUser); !ok {
+		t.Skip("the engine does not know")
+	}
+	register(t, e, plugin())
+	c := checkpoint(t, e, "s", 0)
+	commit(t, c, 1, deltas(t, c, "pairs", time.Hour, count{0, "a", 1}, count{0, "b", 1}, count{9000, "b", 1}), deltas(t, c, "sum", time.Minute, count{1, "", 1}))
+	noError(t, e.Close())
+	x := opened(t, open).(store.SeriesUser)
+	for range 2 {
+		use, err := x.SeriesUse(patience(t))
+		noError(t, err)
+		want := map[string]store.SeriesUse{"count": {Series: 0, Limit: store.DefaultSeriesLimit}, "pairs": {Series: 2, Limit: 5}, "sum": {Series: 1, Limit: store.DefaultSeriesLimit}}
+		if !maps.Equal(use, want) {
+			t.Errorf("%v, want %v", use, want)
+		}
+	}
 }

@@ -21,6 +21,7 @@ func Upkeep[E store.Store](t *testing.T, fresh Fresh[E]) {
 		"Archive_CopiesOfRemovedOnesAreRefused":  upkeepCopies,
 		"NewStore_HasNoHorizons":                 upkeepNone,
 		"Counters_ManyRowsAndTheRestIsUntouched": upkeepMany,
+		"Letters_OfRemovedEventsAreGone":         upkeepLetters,
 	})
 }
 
@@ -217,4 +218,38 @@ func upkeepCopies(t *testing.T, open Open[store.Store]) {
 			attach(t, e, "s", at)
 		}
 	}
+}
+
+// upkeepLetters removes old events: their dead letters go, the others stay.
+func upkeepLetters(t *testing.T, open Open[store.Store]) {
+	e := opened(t, open)
+	x, ok := e.(store.LetterExpirer)
+	if !ok {
+		t.Skip("the engine keeps dead letters for ever")
+	}
+	const old = -100 * 86_400 // s before the base: more than any engine keeps together
+	register(t, e, plugin())
+	attach(t, e, "s", 0)
+	attach(t, e, "t", 0)
+	archive(t, e, "s", Block(1, Events("old", old, 1000)), Build(1001, true, Events("backfilled", old+1000, 1000)))
+	archive(t, e, "s", Block(2001, Events("new", 0, 1000)))
+	archive(t, e, "t", Block(1, Events("other", 1000, 10)))
+	c, d := checkpoint(t, e, "s", 0), checkpoint(t, e, "t", 0)
+	buriedAt(t, c, 1900, 1, 1000, 1700)
+	kept := buriedAt(t, c, 3000, 2001, 3000)
+	others := buriedAt(t, d, 10, 1)
+	gone := func(want int) {
+		t.Helper()
+		got, err := x.ExpireLetters(patience(t))
+		noError(t, err)
+		if n := got[store.LettersOf{Plugin: "p", Generation: 1}]; n != want || len(got) > 1 {
+			t.Fatalf("%v are gone, want %d", got, want)
+		}
+	}
+	gone(0)
+	_, err := e.ExpireArchive(patience(t), Base-86_400e6)
+	noError(t, err)
+	gone(3)
+	gone(0)
+	wantBuried(t, e.(Requeuer), append(inStream("s", kept...), inStream("t", others...)...)...)
 }
