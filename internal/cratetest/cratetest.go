@@ -25,8 +25,9 @@ import (
 const Env = "STATSCACHE_TEST_CRATE"
 
 const (
-	startTime = 4 * time.Minute  // a node starts in about 5 s on an idle machine, and takes minutes on a very busy one
-	patience  = 10 * time.Second // for one attempt to reach it
+	heapEnv   = "CRATE_HEAP_SIZE" // read by CrateDB
+	startTime = 4 * time.Minute   // a node starts in about 5 s on an idle machine, and takes minutes on a very busy one
+	patience  = 10 * time.Second  // for one attempt to reach it
 	howTo     = "needs a CrateDB: set " + Env + "=crate://crate@host:5432/, or put the vendor's \"crate\" on PATH " +
 		"(https://cratedb.com/download: the tarball has bin/crate; or run the container image \"crate\" and set " + Env + ")"
 )
@@ -311,7 +312,10 @@ func (n *Node) begin() error {
 	}
 	n.cmd = exec.Command("crate", append([]string{"-Cnetwork.host=127.0.0.1", fmt.Sprintf("-Chttp.port=%d", n.ports[0]),
 		fmt.Sprintf("-Ctransport.tcp.port=%d", n.ports[1]), fmt.Sprintf("-Cpsql.port=%d", n.ports[2]), "-Cpath.data=" + data, "-Cudc.enabled=false"}, n.args...)...)
-	n.cmd.Env = append(os.Environ(), "CRATE_HEAP_SIZE=512m")
+	n.cmd.Env = os.Environ()
+	if os.Getenv(heapEnv) == "" {
+		n.cmd.Env = append(n.cmd.Env, heapEnv+"=512m")
+	}
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	if err := n.cmd.Start(); err != nil {
 		return fmt.Errorf("start crate: %w", err)
@@ -389,6 +393,12 @@ func (n *Node) Kill() {
 	_ = n.cmd.Process.Kill()
 	<-n.done
 }
+
+// Pause has the node do nothing until Resume: it holds its connections and does not answer.
+func (n *Node) Pause() error { return n.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume has the node go on.
+func (n *Node) Resume() error { return n.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Stop ends the node, where it runs, and removes its data.
 func (n *Node) Stop() {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/statscache/statscache/internal/cratetest"
 	"github.com/statscache/statscache/internal/testpython"
 )
 
@@ -167,18 +169,32 @@ func fileSize(b *testing.B, path string) int64 {
 
 // BenchmarkLive_MaximumRate counts what is committed in a minute at full speed; the publisher shares the machine.
 func BenchmarkLive_MaximumRate(b *testing.B) {
+	maximumRate(b, nil)
+}
+
+// BenchmarkLive_MaximumRateOnCrate is the same on a CrateDB of one node, which shares the machine, too, with the plugin
+// volume alone.
+func BenchmarkLive_MaximumRateOnCrate(b *testing.B) {
+	maximumRate(b, map[string]string{"statscache.store.url": strconv.Quote(cratetest.Start(b)),
+		"statscache.plugins.disabled": `["activity", "pagure", "releng"]`})
+}
+
+func maximumRate(b *testing.B, settings map[string]string) {
 	const seconds = 60
 	for range b.N {
 		p := port(b)
+		all := map[string]string{"endpoints": endpoints(map[string][]int{"bench": {p}})}
+		maps.Copy(all, settings)
 		publisher := fastPublisher(b, p, 0, seconds)
-		d := newSite(b, map[string]string{"endpoints": endpoints(map[string][]int{"bench": {p}})}).start()
+		d := newSite(b, all).launch("run")
+		d.waitJoined()
 		m := watchMemory(d)
 		begin := started(b, publisher)
 		<-time.After(time.Until(begin.Add(seconds * time.Second)))
 		took := time.Since(begin)
 		committed := d.total("volume-1m", "")
 		sent := publisher.expectNumber("sent", 30*time.Second)
-		status := d.waitCounted(sent, 2*time.Minute)
+		status := d.waitCounted(sent, 5*time.Minute)
 		drained := time.Since(begin)
 		m.report(b)
 		b.ReportMetric(float64(committed)/took.Seconds(), "events/s")

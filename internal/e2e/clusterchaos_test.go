@@ -102,6 +102,8 @@ var clusterFaults = [...]clusterFault{ // never changed
 	{"compute node stopped until it was taken over", 2, func(c *clusterChaos) bool { return c.halt(c.computers, forLong) }},
 	{"plugin of a compute node killed", 4, (*clusterChaos).killPlugin},
 	{"plugin of a compute node stopped", 3, (*clusterChaos).haltPlugin},
+	{"API node killed", 2, func(c *clusterChaos) bool { return c.kill(c.webs) }},
+	{"API node stopped", 2, func(c *clusterChaos) bool { return c.halt(c.webs, briefly) }},
 	{"client connections to the database cut", 5, (*clusterChaos).cut},
 	{"database node killed and started again", 1, (*clusterChaos).killNode},
 }

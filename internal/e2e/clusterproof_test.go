@@ -18,7 +18,7 @@ import (
 // settledFor is how long nothing may change before all is done: late events of others are looked for every 15 seconds.
 const settledFor = 17 * time.Second
 
-// chaosFaults names the variable with the number of faults of a shorter or longer form.
+// chaosFaults names the variable with another number of faults than one of each kind, or 200 in the long form.
 const chaosFaults = "STATSCACHE_CLUSTER_FAULTS"
 
 // settle waits until everything that is archived is counted and nothing comes any more, and gives the number of events.
@@ -228,15 +228,15 @@ func (c *clusterChaos) heard(from, to time.Time) bool {
 // TestClusterChaos_EveryRoleOnThreeNodes: two consumers of the same publishers, two compute nodes and two API nodes on a
 // CrateDB of three nodes, of which anybody is killed and stopped at random, while connections are cut.
 func TestClusterChaos_EveryRoleOnThreeNodes(t *testing.T) {
-	faults, rate, pause, within := 200, 100, 1800*time.Millisecond, 8*time.Minute
+	faults, rate, pause, within := len(clusterFaults), 50, 600*time.Millisecond, 4*time.Minute
+	if long() {
+		faults, rate, pause, within = 200, 100, 1500*time.Millisecond, 10*time.Minute
+	}
 	if text := os.Getenv(chaosFaults); text != "" {
 		var err error
 		if faults, err = strconv.Atoi(text); err != nil || faults <= 0 {
 			t.Fatalf("%s=%q: want a number of faults", chaosFaults, text)
 		}
-		rate, pause = 50, 600*time.Millisecond
-	} else if !long() {
-		t.Skip("SKIPPED: minutes on three database nodes; run `make e2e`, or set " + chaosFaults + "=10 for a short form")
 	}
 	c := newClusterChaos(t)
 	defer c.report()

@@ -280,7 +280,7 @@ func (c *tally) report(t *testing.T, faults []fault, began time.Time) {
 }
 
 // TestFailpoints_Walk makes every durable step fail, before and after it. Afterwards an ordinary start makes everything
-// right. The short form only crashes. The engine is SQLite: no other one can be run with yet.
+// right. The short form only crashes. The engine is SQLite.
 func TestFailpoints_Walk(t *testing.T) {
 	t.Parallel()
 	times, all := int64(10), faults()[:1]
@@ -307,10 +307,37 @@ func TestFailpoints_Walk(t *testing.T) {
 // take makes one point fail and looks at what an ordinary start makes of it.
 func (w walk) take(t *testing.T, g golden, point string, f fault) {
 	s := newSite(t, volumeAlone(w.past))
+	w.provoke(t, s, g, point, f, nil)
+	kept := &crash{t: t, inbox: map[string]bool{}}
+	kept.inspect(s)
+	s.mustRun("import", os.DevNull) // nothing new: what had been accepted is archived
+	if w.step != failpoint.RetentionArchive {
+		kept.survived(s)
+	}
+	w.mended(t, s, g)
+	archived := readArchive(t, s.database())
+	for stream, upto := range archived.streams {
+		if left := readInbox(t, filepath.Join(s.data, "journal"), upto); len(left) > 0 {
+			t.Errorf("%d events are left in the inbox of stream %s", len(left), stream)
+		}
+	}
+	if w.step != failpoint.RetentionArchive && int64(len(archived.ids)) != g.events {
+		t.Errorf("%d events archived, want %d", len(archived.ids), g.events)
+	}
+	if w.check != nil {
+		w.check(t, s, slices.Collect(maps.Keys(archived.ids)))
+	}
+}
+
+// provoke makes one point fail in an installation, with more settings than the step itself needs.
+func (w walk) provoke(t *testing.T, s *site, g golden, point string, f fault, more map[string]string) {
+	t.Helper()
 	if w.past != nil {
 		s.mustRun("import", g.file)
 	}
-	s.configure(volumeAlone(w.setting))
+	settings := volumeAlone(w.setting)
+	maps.Copy(settings, more)
+	s.configure(settings)
 	command := w.command
 	if command == nil {
 		command = []string{"import", g.file}
@@ -324,17 +351,15 @@ func (w walk) take(t *testing.T, g golden, point string, f fault) {
 	}); err != nil {
 		t.Error(err)
 	}
+}
 
-	kept := &crash{t: t, inbox: map[string]bool{}}
-	kept.inspect(s)
-	s.mustRun("import", os.DevNull) // nothing new: what had been accepted is archived
-	if w.step != failpoint.RetentionArchive {
-		kept.survived(s)
-	}
-
-	d := s.start()
+// mended starts an installation in the ordinary way and holds it to the oracle's rows.
+func (w walk) mended(t *testing.T, s *site, g golden) {
+	t.Helper()
+	d := s.launch("run")
+	d.waitJoined()
 	s.mustRun("import", g.file)
-	d.waitCaughtUp(20 * time.Second)
+	d.waitCaughtUp(time.Minute)
 	if lines, err := d.plugins(); err != nil || lines["volume"].DeadLetters != 0 {
 		t.Errorf("dead letters: %+v, %v", lines, err)
 	}
@@ -353,18 +378,6 @@ func (w walk) take(t *testing.T, g golden, point string, f fault) {
 	d.stop()
 	if r, _, differences := s.verify(); r.code != 0 || differences != 0 {
 		t.Errorf("verify: exit status %d, %d differences:\n%s%s", r.code, differences, r.stdout, r.stderr)
-	}
-	archived := readArchive(t, s.database())
-	for stream, upto := range archived.streams {
-		if left := readInbox(t, filepath.Join(s.data, "journal"), upto); len(left) > 0 {
-			t.Errorf("%d events are left in the inbox of stream %s", len(left), stream)
-		}
-	}
-	if w.step != failpoint.RetentionArchive && int64(len(archived.ids)) != g.events {
-		t.Errorf("%d events archived, want %d", len(archived.ids), g.events)
-	}
-	if w.check != nil {
-		w.check(t, s, slices.Collect(maps.Keys(archived.ids)))
 	}
 }
 
