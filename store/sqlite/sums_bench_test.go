@@ -1,23 +1,18 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/statscache/statscache/store"
+	"github.com/statscache/statscache/store/storetest"
 )
 
-// benchYear is a store with a year of events by 5,000 users on 120 topics, a few of whom and of which make most of them:
-// STATSCACHE_BENCH_EVENTS of them, or a million.
+// benchYear is a store with a year of events: STATSCACHE_BENCH_EVENTS of them, or a million.
 func benchYear(b *testing.B) *DB {
 	b.Helper()
 	events := 1_000_000
@@ -28,68 +23,12 @@ func benchYear(b *testing.B) *DB {
 		}
 		events = n
 	}
-	ctx := context.Background()
-	d, err := Open(ctx, Options{Path: filepath.Join(b.TempDir(), "statscache.db")})
+	d, err := Open(context.Background(), Options{Path: filepath.Join(b.TempDir(), "statscache.db")})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = d.Close() })
-	if _, err := d.Attach(ctx, "stream"); err != nil {
-		b.Fatal(err)
-	}
-	metrics := []store.Metric{
-		{ID: "user", Kind: store.Counter, Dimensions: []store.Dimension{{Name: "user"}}, Intervals: []time.Duration{15 * time.Minute, time.Hour, 24 * time.Hour}},
-		{ID: "user-topic", Kind: store.Counter, Dimensions: []store.Dimension{{Name: "user"}, {Name: "topic"}}, Intervals: []time.Duration{time.Hour, 24 * time.Hour}},
-	}
-	gen, err := d.Register(ctx, store.Plugin{ID: "p", Version: "1", DataVersion: 1, Fingerprint: "f", Metrics: metrics})
-	if err != nil {
-		b.Fatal(err)
-	}
-	cp, err := d.Checkpoint(ctx, store.CheckpointKey{Plugin: "p", Generation: gen.Serving, Stream: "stream"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = cp.Close() }()
-	r := rand.New(rand.NewPCG(1, 2))
-	begin := time.Date(2018, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
-	const part = 50_000
-	parts := max(1, events/part)
-	for p := range parts {
-		sums := make([]map[time.Duration]map[store.Cell]int64, len(metrics))
-		for i := range sums {
-			sums[i] = map[time.Duration]map[store.Cell]int64{}
-			for _, iv := range metrics[i].Intervals {
-				sums[i][iv] = map[store.Cell]int64{}
-			}
-		}
-		span := int64(365 * 86400 / parts)
-		for range min(part, events) {
-			at := begin + int64(p)*span + r.Int64N(span)
-			user, topic := fmt.Sprintf("user%d", min(r.IntN(5000), r.IntN(5000), r.IntN(5000))), fmt.Sprintf("org.example.prod.topic%d", min(r.IntN(120), r.IntN(120), r.IntN(120)))
-			for i, key := range []string{user, store.JoinKey([]string{user, topic})} {
-				n, err := cp.Series(metrics[i].ID, key)
-				if err != nil {
-					b.Fatal(err)
-				}
-				for _, iv := range metrics[i].Intervals {
-					sums[i][iv][store.MakeCell(floorDiv(at, int64(iv/time.Second)), n)]++
-				}
-			}
-		}
-		c := &store.Commit{To: uint64(p + 1)}
-		for i, m := range metrics {
-			for _, iv := range m.Intervals {
-				deltas := store.CounterDeltas{Metric: m.ID, Interval: iv}
-				for _, cell := range slices.SortedFunc(maps.Keys(sums[i][iv]), cmp.Compare[store.Cell]) {
-					deltas.Cells = append(deltas.Cells, store.Delta{Cell: cell, N: sums[i][iv][cell]})
-				}
-				c.Counters = append(c.Counters, deltas)
-			}
-		}
-		if err := cp.Commit(ctx, c); err != nil {
-			b.Fatal(err)
-		}
-	}
+	storetest.Year(b, d, events)
 	return d
 }
 
