@@ -163,7 +163,7 @@ func DecodeHeader(data []byte, frames [][]byte) (*Block, error) {
 			b.Hash[i] = binary.LittleEndian.Uint64(raw[8*i:])
 		}
 	}
-	if d.err == "" && len(d.d) > 0 {
+	if d.err == "" && d.left() > 0 {
 		d.fail("length")
 	}
 	if d.err != "" {
@@ -189,8 +189,8 @@ func Decode(data []byte) (*Block, error) {
 	d := reader{d: data}
 	header := d.bytes(d.count(len(data)))
 	frames := [][]byte{}
-	for d.err == "" && len(d.d) > 0 {
-		frames = append(frames, d.bytes(d.count(len(d.d))))
+	for d.err == "" && d.left() > 0 {
+		frames = append(frames, d.bytes(d.count(d.left())))
 	}
 	if d.err != "" {
 		return nil, fmt.Errorf("%w: %s", ErrCorrupt, d.err)

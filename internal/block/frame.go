@@ -40,36 +40,60 @@ func packFrame(bodies []byte, lengths []uint32, scratch []byte) (frame, room []b
 
 // UnpackFrame gives the bodies of a frame. They share one buffer of their own.
 func UnpackFrame(frame []byte) ([][]byte, error) {
+	var u Unpacker
+	if err := u.Unpack(frame); err != nil {
+		return nil, err
+	}
+	return u.Bodies, nil
+}
+
+// Unpacker unpacks one frame after the other into the same memory.
+type Unpacker struct {
+	Raw    []byte   // the bodies one after the other
+	Bodies [][]byte // the same, apart; both are good until the next call
+}
+
+// Unpack unpacks a frame. After an error there are no bodies.
+func (u *Unpacker) Unpack(frame []byte) error {
+	room, list := u.Raw[:0], u.Bodies[:0]
+	u.Raw, u.Bodies = room, list
 	if len(frame) < 5 || binary.LittleEndian.Uint32(frame) != crc32.Checksum(frame[4:], castagnoli) {
-		return nil, fmt.Errorf("%w: frame checksum", ErrCorrupt)
+		return fmt.Errorf("%w: frame checksum", ErrCorrupt)
 	}
 	d := frame[4:]
 	n, k := binary.Uvarint(d)
 	if k <= 0 || n > uint64(len(d)-k) {
-		return nil, fmt.Errorf("%w: frame lengths", ErrCorrupt)
+		return fmt.Errorf("%w: frame lengths", ErrCorrupt)
 	}
 	lens, packed := d[k:k+int(n)], d[k+int(n):]
 	size, err := s2.DecodedLen(packed)
 	if err != nil || size > maxFrameBytes {
-		return nil, fmt.Errorf("%w: frame size", ErrCorrupt)
+		return fmt.Errorf("%w: frame size", ErrCorrupt)
 	}
-	raw, err := s2.Decode(make([]byte, size), packed)
+	if cap(room) < size {
+		room = make([]byte, size)
+	}
+	raw, err := s2.Decode(room[:size], packed)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	out := make([][]byte, 0, FrameEvents)
+	rest := raw
+	if list == nil {
+		list = make([][]byte, 0, FrameEvents)
+	}
 	for len(lens) > 0 {
 		n, k := binary.Uvarint(lens)
-		if k <= 0 || n > uint64(len(raw)) || len(out) == FrameEvents {
-			return nil, fmt.Errorf("%w: body length", ErrCorrupt)
+		if k <= 0 || n > uint64(len(rest)) || len(list) == FrameEvents {
+			return fmt.Errorf("%w: body length", ErrCorrupt)
 		}
-		out = append(out, raw[:n:n])
-		raw, lens = raw[n:], lens[k:]
+		list = append(list, rest[:n:n])
+		rest, lens = rest[n:], lens[k:]
 	}
-	if len(raw) > 0 {
-		return nil, fmt.Errorf("%w: %d bytes behind the last body", ErrCorrupt, len(raw))
+	if len(rest) > 0 {
+		return fmt.Errorf("%w: %d bytes behind the last body", ErrCorrupt, len(rest))
 	}
-	return out, nil
+	u.Raw, u.Bodies = raw, list
+	return nil
 }
 
 // Bodies unpacks all bodies, one per event.

@@ -6,6 +6,7 @@ import "encoding/binary"
 // what it was.
 type reader struct {
 	d   []byte
+	at  int // an index: to cut d instead would cost a write barrier a number
 	err string
 }
 
@@ -13,27 +14,35 @@ func (r *reader) fail(what string) {
 	if r.err == "" {
 		r.err = what
 	}
-	r.d = nil
+	r.d, r.at = nil, 0
 }
 
+// left is how many bytes there still are.
+func (r *reader) left() int { return len(r.d) - r.at }
+
+// uvarint is small so that it stands in the loops that call it: almost every number has one byte.
 func (r *reader) uvarint() uint64 {
-	x, k := binary.Uvarint(r.d)
+	if r.at < len(r.d) && r.d[r.at] < 0x80 {
+		r.at++
+		return uint64(r.d[r.at-1])
+	}
+	return r.long()
+}
+
+// long reads a number of any length.
+func (r *reader) long() uint64 {
+	x, k := binary.Uvarint(r.d[r.at:])
 	if k <= 0 {
 		r.fail("number")
 		return 0
 	}
-	r.d = r.d[k:]
+	r.at += k
 	return x
 }
 
 func (r *reader) varint() int64 {
-	x, k := binary.Varint(r.d)
-	if k <= 0 {
-		r.fail("number")
-		return 0
-	}
-	r.d = r.d[k:]
-	return x
+	x := r.uvarint()
+	return int64(x>>1) ^ -int64(x&1)
 }
 
 // count reads a number that must not exceed limit; nothing is allocated for one that does.
@@ -47,33 +56,31 @@ func (r *reader) count(limit int) int {
 }
 
 func (r *reader) bytes(n int) []byte {
-	if n < 0 || n > len(r.d) {
+	if n < 0 || n > r.left() {
 		r.fail("length")
 		return nil
 	}
-	out := r.d[:n:n]
-	r.d = r.d[n:]
-	return out
+	r.at += n
+	return r.d[r.at-n : r.at : r.at]
 }
 
 func (r *reader) names(b *Block) {
-	n := r.count(len(r.d))
+	n := r.count(r.left())
 	b.Names, b.Category = make([]string, 1, n+1), make([]uint32, 1, n+1)
-	all := string(r.d) // one copy that every name shares, cut to what the names take below
-	base := len(r.d)
+	raw, begin := r.d, r.at
 	type piece struct{ from, to int }
 	pieces := make([]piece, 0, n)
 	for range n {
-		s := r.bytes(r.count(len(r.d)))
-		to := base - len(r.d)
-		pieces = append(pieces, piece{to - len(s), to})
+		s := r.bytes(r.count(r.left()))
+		pieces = append(pieces, piece{r.at - len(s) - begin, r.at - begin})
 		b.Category = append(b.Category, uint32(r.count(n)))
 		if r.err != "" {
 			return
 		}
 	}
+	all := "" // one copy that every name shares
 	if n > 0 {
-		all = string([]byte(all[:pieces[n-1].to]))
+		all = string(raw[begin : begin+pieces[n-1].to])
 	}
 	for _, p := range pieces {
 		b.Names = append(b.Names, all[p.from:p.to])
@@ -115,19 +122,27 @@ func (r *reader) times(b *Block, n int) {
 func (r *reader) indexes(n, width int, names uint32) []uint32 {
 	raw := r.bytes(n * width)
 	out := make([]uint32, len(raw)/width)
-	for i := range out {
-		switch width {
-		case 1:
+	largest := uint32(0)
+	switch width {
+	case 1:
+		for i := range out {
 			out[i] = uint32(raw[i])
-		case 2:
+			largest = max(largest, out[i])
+		}
+	case 2:
+		for i := range out {
 			out[i] = uint32(binary.LittleEndian.Uint16(raw[2*i:]))
-		default:
+			largest = max(largest, out[i])
+		}
+	default:
+		for i := range out {
 			out[i] = binary.LittleEndian.Uint32(raw[4*i:])
+			largest = max(largest, out[i])
 		}
-		if out[i] >= names {
-			r.fail("name index")
-			return nil
-		}
+	}
+	if len(out) > 0 && largest >= names {
+		r.fail("name index")
+		return nil
 	}
 	return out
 }
@@ -136,10 +151,10 @@ func (r *reader) lists(n, width int, names uint32) (end, all []uint32) {
 	end = make([]uint32, n)
 	total := 0
 	for i := range end {
-		total += r.count(len(r.d))
+		total += r.count(r.left())
 		end[i] = uint32(total)
 	}
-	if total > len(r.d)/width {
+	if total > r.left()/width {
 		r.fail("list")
 		return nil, nil
 	}
@@ -158,7 +173,7 @@ func (r *reader) ids(b *Block, n int) {
 		}
 	}
 	for range extra {
-		s := r.bytes(r.count(len(r.d)))
+		s := r.bytes(r.count(r.left()))
 		if r.err != "" {
 			return
 		}

@@ -73,6 +73,7 @@ func (d *DB) newFinding(ctx context.Context, c *conn, filter store.EventFilter) 
 			f.contains[i] = append(f.contains[i], []byte(s))
 		}
 	}
+	f.frame.wanted = f.contains[0]
 	return f, nil
 }
 

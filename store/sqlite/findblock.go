@@ -34,37 +34,51 @@ func (f *finding) keep(src *blockSource, b *block.Block) {
 
 // frameCache holds the frame that was unpacked last.
 type frameCache struct {
-	c      *conn
-	src    *blockSource
-	no     int
-	bodies [][]byte
+	c   *conn
+	src *blockSource
+	no  int
+	u   block.Unpacker
+	// wanted are pieces of text; without says that the frame has none of them.
+	wanted  [][]byte
+	without bool
+}
+
+// load makes the frame of an event the one that is held.
+func (x *frameCache) load(src *blockSource, i int) error {
+	no := i / block.FrameEvents
+	if x.src == src && x.no == no {
+		return nil
+	}
+	var d []byte
+	if src.hot != nil {
+		if no < len(src.hot.Frames) {
+			d = src.hot.Frames[no]
+		}
+	} else {
+		var err error
+		if d, err = x.c.blob("SELECT d FROM body WHERE id=?", src.id<<frameBits|int64(no)); err != nil {
+			return err
+		}
+	}
+	x.src = nil
+	if err := x.u.Unpack(d); err != nil {
+		return fmt.Errorf("bodies %d of block %d: %w", no, src.id, err)
+	}
+	x.src, x.no = src, no
+	// All bodies together are looked at faster than each.
+	x.without = len(x.wanted) > 0 && !slices.ContainsFunc(x.wanted, func(piece []byte) bool { return bytes.Contains(x.u.Raw, piece) })
+	return nil
 }
 
 // body gives the body of an event. It is valid until the next call.
 func (x *frameCache) body(src *blockSource, i int) ([]byte, error) {
-	no := i / block.FrameEvents
-	if x.src != src || x.no != no {
-		var d []byte
-		if src.hot != nil {
-			if no < len(src.hot.Frames) {
-				d = src.hot.Frames[no]
-			}
-		} else {
-			var err error
-			if d, err = x.c.blob("SELECT d FROM body WHERE id=?", src.id<<frameBits|int64(no)); err != nil {
-				return nil, err
-			}
-		}
-		bodies, err := block.UnpackFrame(d)
-		if err != nil {
-			return nil, fmt.Errorf("bodies %d of block %d: %w", no, src.id, err)
-		}
-		x.src, x.no, x.bodies = src, no, bodies
+	if err := x.load(src, i); err != nil {
+		return nil, err
 	}
-	if i %= block.FrameEvents; i >= len(x.bodies) {
+	if i %= block.FrameEvents; i >= len(x.u.Bodies) {
 		return nil, fmt.Errorf("%w: block %d has no body %d", block.ErrCorrupt, src.id, i)
 	}
-	return x.bodies[i], nil
+	return x.u.Bodies[i], nil
 }
 
 // search adds the hits of a block.
@@ -191,11 +205,13 @@ func (f *finding) text(src *blockSource, i int) (bool, error) {
 	if f.contains[0] == nil && f.contains[1] == nil {
 		return true, nil
 	}
-	if err := f.ctx.Err(); err != nil {
-		return false, err
+	if f.frame.src != src || f.frame.no != i/block.FrameEvents {
+		if err := f.ctx.Err(); err != nil {
+			return false, err
+		}
 	}
 	body, err := f.frame.body(src, i)
-	if err != nil {
+	if err != nil || f.frame.without {
 		return false, err
 	}
 	in := func(piece []byte) bool { return bytes.Contains(body, piece) }
