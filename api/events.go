@@ -218,11 +218,21 @@ func (s *Server) eventCountQuestion(c echo.Context) (question, error) {
 	}), nil
 }
 
-// countEvents counts in the archive.
+// countEvents counts in the archive. A search for text is refused before it runs where the rest of the filter leaves too
+// many events to look at.
 func (s *Server) countEvents(ctx context.Context, f store.EventFilter) (int64, error) {
 	most := maxLooked
 	if len(f.Contains)+len(f.NotContains) > 0 {
 		most = maxSearched
+		bare := f
+		bare.Contains, bare.NotContains = nil, nil
+		n, err := s.countEvents(ctx, bare)
+		if err != nil || n == 0 {
+			return 0, err
+		}
+		if n > maxSearched {
+			return 0, tooManyEvents(maxSearched)
+		}
 		done, err := s.scanTurn(ctx)
 		if err != nil {
 			return 0, err
@@ -231,10 +241,14 @@ func (s *Server) countEvents(ctx context.Context, f store.EventFilter) (int64, e
 	}
 	n, err := s.events.CountEvents(ctx, f, most)
 	if errors.Is(err, store.ErrTooCostly) {
-		return 0, costly("too-many-events", "", fmt.Sprintf("more than %d events would have to be looked at: ask for a shorter window (start, end), or without text", most))
+		return 0, tooManyEvents(most)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("count events: %w", err)
 	}
 	return n, nil
+}
+
+func tooManyEvents(most int) *problem {
+	return costly("too-many-events", "", fmt.Sprintf("more than %d events would have to be looked at: ask for a shorter window (start, end), or without text", most))
 }
