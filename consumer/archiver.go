@@ -14,8 +14,11 @@ import (
 )
 
 const (
-	// archiveBytes bounds what one call to Archive gets.
+	// archiveBytes bounds what one call to Archive gets, and leastBytes how little a slow store makes of it.
 	archiveBytes = 8 << 20
+	leastBytes   = 64 << 10
+	// archiveAim is how long a call should take at most.
+	archiveAim = time.Second
 	// gatherPause lets small live blocks gather before they are archived together: every call is a durable write.
 	gatherPause = 10 * time.Millisecond
 	// smallGroup is the number of events below which gathering is worth the pause.
@@ -75,9 +78,27 @@ type archiver struct {
 	// and gives the position that it goes on behind.
 	renew func(ctx context.Context, retired string) (stream string, at uint64, err error)
 
+	pace  pace
 	owned atomic.Uint64          // of this stream, since the store was made
 	down  atomic.Pointer[string] // why the store takes nothing at the moment
 	inbox *unreadable            // nil without an inbox
+}
+
+// pace is how much one call to Archive gets: as much as a store takes in about a second. What a call has done counts for
+// nothing before its end, so on a slow store a process that is killed or fenced now and then would never get anywhere with
+// long ones.
+type pace struct{ bytes int }
+
+func (p *pace) most() int { return max(p.bytes, leastBytes) }
+
+// took notes how long a call with that much took.
+func (p *pace) took(d time.Duration) {
+	switch {
+	case d > archiveAim:
+		p.bytes = int(float64(p.most()) * archiveAim.Seconds() / d.Seconds())
+	case d < archiveAim/4:
+		p.bytes = min(2*p.most(), archiveBytes)
+	}
 }
 
 // run goes on until ctx ends.
@@ -88,7 +109,9 @@ func (a *archiver) run(ctx context.Context) error {
 		if err != nil || !ok {
 			return err
 		}
+		began := time.Now()
 		err = a.archiveAll(ctx, blocks)
+		a.pace.took(time.Since(began))
 		if errors.Is(err, errRenewed) {
 			pos = a.feed.archivedTo()
 			continue

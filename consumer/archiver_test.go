@@ -164,3 +164,25 @@ func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Fatalf("no metric %s", name)
 	return 0
 }
+
+func TestPace_FollowsTheStore(t *testing.T) {
+	var p pace
+	for range 20 {
+		p.took(10 * time.Millisecond)
+	}
+	if p.most() != archiveBytes {
+		t.Errorf("a fast store gets %d bytes at once, want %d", p.most(), archiveBytes)
+	}
+	p.took(4 * archiveAim)
+	if p.most() != archiveBytes/4 {
+		t.Errorf("one that took four times too long gets %d bytes, want %d", p.most(), archiveBytes/4)
+	}
+	p.took(archiveAim / 2)
+	if p.most() != archiveBytes/4 {
+		t.Errorf("one that is about right gets %d bytes, want as before", p.most())
+	}
+	p.took(time.Hour)
+	if p.most() != leastBytes {
+		t.Errorf("one that was away gets %d bytes, want %d", p.most(), leastBytes)
+	}
+}

@@ -23,14 +23,10 @@ const (
 	tendEvery = time.Second
 	// returnWithin is how long the stream of a consumer that went in order waits for it: most come back.
 	returnWithin = 5 * time.Minute
-	// sweepEvery is how often somebody looks for events that a consumer archived after its end.
-	sweepEvery = 15 * time.Second
 	// tendWait bounds one round of all that.
 	tendWait = 30 * time.Second
 	// leaveWithin bounds giving leases back at the end.
 	leaveWithin = time.Second
-	// sweepLease is held by whoever looks for late events.
-	sweepLease = "sweep"
 )
 
 // sharedStore is what a store offers on top that several processes share.
@@ -133,7 +129,10 @@ func (d *Daemon) renewStream(ctx context.Context, retired string) (stream string
 func (d *Daemon) tend(ctx context.Context) error {
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
-	var swept time.Time
+	var late *sweeper
+	if d.roles.Consume {
+		late = &sweeper{Daemon: d, until: d.journal.Next() - 1}
+	}
 	for {
 		select {
 		case <-tick.C:
@@ -142,10 +141,8 @@ func (d *Daemon) tend(ctx context.Context) error {
 		}
 		inner, cancel := context.WithTimeout(ctx, tendWait)
 		err := d.buryStreams(inner)
-		if err == nil && d.roles.Consume && time.Since(swept) >= sweepEvery {
-			if err = d.sweep(inner); err == nil {
-				swept = time.Now()
-			}
+		if err == nil && late != nil {
+			err = late.sweep(inner)
 		}
 		cancel()
 		if err != nil && ctx.Err() == nil {
@@ -191,23 +188,6 @@ func (d *Daemon) buryStreams(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// sweep hands events that a consumer archived after it was thought dead to our own inbox, from where they are adopted.
-// One process does it at a time.
-func (d *Daemon) sweep(ctx context.Context) error {
-	if ours, err := d.cluster.TryHold(ctx, sweepLease); err != nil || !ours {
-		return err
-	}
-	n := 0
-	err := d.cluster.Orphans(ctx, func(_ string, b *block.Block) error {
-		n += b.Len()
-		return d.ingest.submit(ctx, batch{ready: b})
-	})
-	if n > 0 {
-		d.cluster.log.Info("events that a consumer archived after its end are adopted", "events", n)
-	}
-	return err
 }
 
 // nodeAbout is what a process tells the others of itself.

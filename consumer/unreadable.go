@@ -47,7 +47,7 @@ func (u *unreadable) err() error {
 // away as well. ok is false where ctx ended.
 func (a *archiver) read(ctx context.Context, pos uint64) (blocks []*block.Block, ok bool, err error) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, archiveRetryMax) {
-		blocks, err = a.journal.ReadAfter(ctx, pos, archiveBytes)
+		blocks, err = a.journal.ReadAfter(ctx, pos, a.pace.most())
 		switch {
 		case err == nil:
 			if a.inbox.why.Swap(nil) != nil {

@@ -79,6 +79,8 @@ const adoptEvent = "UPDATE events SET ts = $3, stream = $4, seq = $5, topic = $6
 // is a duplicate like any other.
 func (d *DB) adopt(ctx context.Context, stream string, list []stranger) error {
 	owners := map[string]held[streamRow]{}
+	b := &pgx.Batch{}
+	var asked []stranger
 	for _, x := range list {
 		owner, ok := owners[x.stream]
 		if !ok {
@@ -89,17 +91,24 @@ func (d *DB) adopt(ctx context.Context, stream string, list []stranger) error {
 			}
 			owners[x.stream] = owner
 		}
-		if !owner.row.retired || x.seq <= owner.row.archivedTo {
-			continue
+		if owner.row.retired && x.seq > owner.row.archivedTo {
+			b.Queue(adoptEvent, append(x.args(stream), x.at.seqNo, x.at.term)...)
+			asked = append(asked, x)
 		}
-		tag, err := d.pool.Exec(ctx, adoptEvent, append(x.args(stream), x.at.seqNo, x.at.term)...)
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	r := d.pool.SendBatch(ctx, b)
+	for _, x := range asked {
+		tag, err := r.Exec()
+		if err == nil && tagCount(tag) != 1 {
+			err = fmt.Errorf("%w: event %q is being adopted by another stream", errShort, x.id)
+		}
 		if err != nil {
-			return err
-		}
-		if tagCount(tag) != 1 {
-			return fmt.Errorf("%w: event %q is being adopted by another stream", errShort, x.id)
+			return errors.Join(err, r.Close())
 		}
 		*x.owned = true
 	}
-	return nil
+	return r.Close()
 }
