@@ -315,6 +315,19 @@ func TestBrowser_WidgetsAgreeWithTheAPIAndFollowIt(t *testing.T) {
 	})
 }
 
+// TestBrowser_DashboardIsLight: what a first visit transfers is bounded; when something is seen is told.
+func TestBrowser_DashboardIsLight(t *testing.T) {
+	b, st := newBrowser(t), newSite(t)
+	b.look(1280, "light")
+	b.do(chromedp.Navigate(st.URL + "/web/dashboard"))
+	b.until("the page", drawn+` && performance.getEntriesByName("first-contentful-paint").length > 0`)
+	size := eval[int](b, `["navigation", "resource"].flatMap((k) => performance.getEntriesByType(k)).reduce((n, e) => n + e.transferSize, 0)`)
+	if size < 5_000 || size > 150_000 {
+		t.Errorf("%d bytes, want 150 KB at most", size)
+	}
+	t.Logf("first paint after %d ms, %d bytes", eval[int](b, `Math.round(performance.getEntriesByName("first-contentful-paint")[0].startTime)`), size)
+}
+
 // TestBrowser_PagesStayFresh: what a page shows without widgets follows too, and nobody loses the place.
 func TestBrowser_PagesStayFresh(t *testing.T) {
 	b, st := newBrowser(t), newSite(t)

@@ -25,10 +25,11 @@ const benchServer = "STATSCACHE_API_BENCH_SERVER"
 // benchRows make an answer of 20 KB.
 const benchRows = 530
 
-// TestBenchServer serves for BenchmarkCached, in a process of its own with one core.
+// TestBenchServer serves for BenchmarkCached and BenchmarkStream, in a process of its own with one core. Each line of
+// its input is a commit.
 func TestBenchServer(t *testing.T) {
 	if os.Getenv(benchServer) == "" {
-		t.Skip("only serves BenchmarkCached")
+		t.Skip("only serves benchmarks")
 	}
 	f := newFakeStore()
 	f.add(originalMetrics()[0])
@@ -43,7 +44,9 @@ func TestBenchServer(t *testing.T) {
 	srv := s.HTTPServer()
 	go func() { _ = srv.Serve(l) }()
 	fmt.Printf("listening %s\n", l.Addr())
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the benchmark lets go
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); { // until the benchmark lets go
+		f.change("volume", func() {})
+	}
 	_ = srv.Close()
 }
 
@@ -57,14 +60,15 @@ func BenchmarkCached(b *testing.B) {
 		{"304", "Accept-Encoding: br\r\nIf-None-Match: *\r\n"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			addr, stop := startBenchServer(b)
+			served := startBenchServer(b)
+			addr := served.addr
 			request := []byte("GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\nUser-Agent: bench\r\nAccept: application/json\r\n" + c.headers + "\r\n")
 			size := run(b, addr, request, 32) // warm
 			b.ResetTimer()
 			run(b, addr, request, b.N)
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
-			b.ReportMetric(float64(b.N)/stop().Seconds(), "req/cpu_s") // what the core gives when nobody else wants it
+			b.ReportMetric(float64(b.N)/served.stop().Seconds(), "req/cpu_s") // what the core gives when nobody else wants it
 			b.ReportMetric(float64(size), "body_bytes")
 			b.ReportMetric(1, "server_procs")
 			b.ReportMetric(float64(runtime.GOMAXPROCS(0)), "client_procs")
@@ -72,8 +76,15 @@ func BenchmarkCached(b *testing.B) {
 	}
 }
 
-// startBenchServer gives an address, and a function that ends the server and tells the CPU time it took.
-func startBenchServer(b *testing.B) (addr string, stop func() time.Duration) {
+// served is a server that is measured.
+type served struct {
+	addr string
+	stop func() time.Duration // ends it and tells the CPU time that it took
+	in   io.Writer            // of lines that are commits
+	pid  int
+}
+
+func startBenchServer(b *testing.B) served {
 	b.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestBenchServer$")
 	cmd.Env = append(os.Environ(), benchServer+"=1", "GOMAXPROCS=1")
@@ -89,7 +100,7 @@ func startBenchServer(b *testing.B) (addr string, stop func() time.Duration) {
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	stop = sync.OnceValue(func() time.Duration {
+	stop := sync.OnceValue(func() time.Duration {
 		_ = in.Close()
 		_ = cmd.Wait()
 		return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
@@ -97,11 +108,11 @@ func startBenchServer(b *testing.B) (addr string, stop func() time.Duration) {
 	b.Cleanup(func() { stop() })
 	for sc := bufio.NewScanner(out); sc.Scan(); {
 		if addr, ok := strings.CutPrefix(sc.Text(), "listening "); ok {
-			return addr, stop
+			return served{addr, stop, in, cmd.Process.Pid}
 		}
 	}
 	b.Fatal("the server did not start")
-	return "", stop
+	return served{}
 }
 
 // run sends n requests over 32 connections and gives the size of a body.
