@@ -76,13 +76,15 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// look chooses the window's width and the visitor's colours.
+// look chooses the window's width and the visitor's colours: light, dark or forced.
 func (b *browser) look(width int64, scheme string) {
 	b.t.Helper()
+	feature := &emulation.MediaFeature{Name: "prefers-color-scheme", Value: scheme}
+	if scheme == "forced" {
+		feature = &emulation.MediaFeature{Name: "forced-colors", Value: "active"}
+	}
 	b.do(chromedp.EmulateViewport(width, 900), chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-		})
+		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{feature}})
 		return err
 	}))
 }
@@ -142,6 +144,7 @@ func liveStore(t testing.TB) *fakeStore {
 	f.add(store.Metric{ID: "volume-by-user", Name: "Volume, by user", View: "top", Dimensions: dims("user"), Intervals: intervals("1h", "1d")})
 	f.add(store.Metric{ID: "volume-by-topic", Name: "Volume, by topic", View: "top", Dimensions: dims("topic"), Intervals: intervals("1h", "1d")})
 	f.add(store.Metric{ID: "involvement-by-user-and-topic", Dimensions: dims("user", "topic"), Intervals: intervals("1h", "1d")})
+	f.add(store.Metric{ID: "crowded", Name: "A thousand values", View: "top", Dimensions: dims("package"), Intervals: intervals("1h", "1d")})
 	f.add(store.Metric{ID: "empty", Name: "Nothing yet", Intervals: intervals("1h")})
 	f.add(store.Metric{ID: releng, Name: "Release engineering", Kind: store.Latest, View: "board", Dimensions: dims("category", "category_constraint"), Layout: readFile(t, "testdata/compat/layout.json")})
 	now := time.Now().Unix()
@@ -153,6 +156,9 @@ func liveStore(t testing.TB) *fakeStore {
 				}
 			}
 		}
+	}
+	for i := range int64(1000) {
+		count("crowded", fmt.Sprintf("package-%03d", i), now-i%300*3600, 1+i%7)
 	}
 	hostile := []string{"ralph", "<script>alert(1)</script>", "عبد الرحمن", strings.Repeat("long", 50)}
 	for day := range int64(365) {
@@ -173,8 +179,11 @@ func liveStore(t testing.TB) *fakeStore {
 // site is a live server, and whether it is reachable.
 type site struct {
 	*httptest.Server
-	store *fakeStore
-	away  atomic.Bool
+	store    *fakeStore
+	server   *Server
+	away     atomic.Bool // nobody is there
+	noStream atomic.Bool // a proxy that knows no streams is before it
+	behind   atomic.Bool // the plugin is catching up
 }
 
 func newSite(t *testing.T) *site {
@@ -183,14 +192,20 @@ func newSite(t *testing.T) *site {
 	started := time.Now()
 	s := newTestServer(t, Options{Store: st.store, Now: time.Now, Status: func() Status {
 		return Status{Version: "1.2.3", Started: started, Roles: []string{"serve"}, Store: StoreStatus{Kind: "sqlite", Up: true},
-			Endpoints: []EndpointStatus{{Name: "bus", Address: "tcp://127.0.0.1:1", State: "up"}}, Plugins: []PluginStatus{{ID: "volume", State: "running"}}}
+			Endpoints: []EndpointStatus{{Name: "bus", Address: "tcp://127.0.0.1:1", State: "up"}},
+			Plugins:   []PluginStatus{{ID: "volume", State: map[bool]string{true: "catching-up", false: "running"}[st.behind.Load()], Lag: 300_000}}}
 	}})
 	st.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if st.away.Load() {
 			panic(http.ErrAbortHandler)
 		}
+		if st.noStream.Load() && r.URL.Path == "/api/v1/stream" {
+			http.Error(w, "no streams here", http.StatusBadGateway)
+			return
+		}
 		s.ServeHTTP(w, r)
 	}))
+	st.server = s
 	st.Config.ErrorLog = nil
 	st.Start()
 	t.Cleanup(func() { s.streams.end(); st.CloseClientConnections(); st.Close() })

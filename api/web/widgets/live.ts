@@ -8,6 +8,9 @@ const UNSEEN = 30_000; // a page that nobody looks at for so long lets go of its
 
 type Listener = () => void;
 
+/** Visitors who save data keep no connection open: their widgets look once a minute. */
+const thrifty = () => matchMedia("(prefers-reduced-data:reduce)").matches || (navigator as { connection?: { saveData?: boolean } }).connection?.saveData;
+
 class Hub {
   private readonly listeners = new Map<string, Set<Listener>>();
   private readonly versions = new Map<string, number>();
@@ -77,7 +80,7 @@ class Hub {
 
   private connect(): void {
     const wanted = [...this.listeners.keys()].sort().slice(0, 64).join(",");
-    if (document.hidden || wanted === this.open) return;
+    if (document.hidden || wanted === this.open || thrifty()) return;
     this.close();
     if (!wanted) return this.fallBack(false);
     this.open = wanted;
