@@ -100,11 +100,12 @@ func (d *Daemon) Backup(ctx context.Context, path string, progress func(done, to
 	}
 	ctx, cancel := d.alive(ctx)
 	defer cancel()
-	temp, err := os.MkdirTemp(filepath.Dir(path), ".statscache-backup-")
+	folder, err := newBackupFolder(filepath.Dir(path))
 	if err != nil {
-		return sum, fmt.Errorf("backup to %s: %w", path, unwrapPath(err))
+		return sum, fmt.Errorf("backup to %s: %w", path, err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	defer func() { err = errors.Join(err, folder.remove()) }()
+	temp := folder.path
 	m := manifest{Format: backupFormat, Version: d.version, Created: d.now().UTC(), Store: d.store.Kind(), Stream: d.journal.Stream()}
 	inbox, database := filepath.Join(temp, inboxEntry), filepath.Join(temp, databaseEntry)
 	files := []kept{{inboxEntry, inbox}}

@@ -3,9 +3,12 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +116,72 @@ func TestBackup_HoldsWhatWasAcceptedAndRunsBesideTheOriginal(t *testing.T) {
 	d.stop()
 	oneSentence(t, back.run("restore", file), 1, "is not empty")
 	oneSentence(t, back.run("backup", file), 1, "exists already")
+	back.verifyClean()
+	s.verifyClean()
+}
+
+// TestBackup_Killed: a backup that is killed, or whose daemon is, leaves no file under its name unless it is whole, harms
+// nothing, and what it left is gone after the next one.
+func TestBackup_Killed(t *testing.T) {
+	t.Parallel()
+	g := multiplied(t, goldens(t)[0], 10)
+	s := newSite(t, nil)
+	s.mustRun("import", g.file)
+	random := rand.New(rand.NewPCG(5, 5))
+	folder := t.TempDir()
+	left := func() []string {
+		names, err := filepath.Glob(filepath.Join(folder, ".statscache-backup-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	kills, whole := 0, 0
+	for try := range 6 {
+		file := filepath.Join(folder, fmt.Sprint("backup", try))
+		before := left()
+		var victim *daemon
+		if try%2 == 1 {
+			victim = s.start()
+		}
+		d := s.launch("backup", file)
+		if victim == nil {
+			victim = d
+		}
+		err := poll(20*time.Second, func() error {
+			if now := left(); len(now) > 0 && !slices.Equal(now, before) {
+				return nil
+			}
+			if !d.running() {
+				return errEnded
+			}
+			return errors.New("it has not begun")
+		})
+		if err == nil {
+			kills++
+			<-time.After(time.Duration(random.IntN(60)) * time.Millisecond) // somewhere in it
+		}
+		below := descendants(victim.pid())
+		_ = victim.cmd.Process.Kill() // it may have ended
+		<-victim.exited
+		<-d.exited
+		victim.processesGone(below)
+		if _, err := os.Stat(file); err == nil {
+			whole++
+			newSite(t, nil).mustRun("restore", file)
+		}
+	}
+	file := filepath.Join(folder, "last")
+	s.mustRun("backup", file)
+	if names := left(); len(names) > 0 {
+		t.Errorf("left behind: %v", names)
+	}
+	t.Logf("%d killed under way, %d were whole", kills, whole)
+	if kills == 0 {
+		t.Error("the test proves nothing")
+	}
+	back := newSite(t, nil)
+	back.mustRun("restore", file)
 	back.verifyClean()
 	s.verifyClean()
 }
