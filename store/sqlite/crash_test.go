@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -119,6 +120,9 @@ func TestKilled_AnywhereKeepsWhatWasAcknowledged(t *testing.T) {
 		for n := 0; lines.Scan(); n++ {
 			_, _ = fmt.Sscanf(lines.Text(), "ack archive %d", &archived)
 			_, _ = fmt.Sscanf(lines.Text(), "ack commit %d", &committed)
+			if n == stop/2 {
+				lookBeside(t, path, archived)
+			}
 			if n == stop {
 				time.AfterFunc(time.Duration(r.IntN(15_000))*time.Microsecond, func() { _ = cmd.Process.Kill() }) // in the middle of something
 			}
@@ -127,6 +131,21 @@ func TestKilled_AnywhereKeepsWhatWasAcknowledged(t *testing.T) {
 			t.Fatalf("the child ended by itself after %d: %v", archived, err)
 		}
 		checkCrashed(t, path, archived, committed)
+	}
+}
+
+// lookBeside asks for what is archived while another process archives more.
+func lookBeside(t *testing.T, path string, archived uint64) {
+	t.Helper()
+	d := open(t, Options{Path: path, ReadOnly: true, segmentBlocks: 4, smallEvents: 20})
+	defer func() { _ = d.Close() }()
+	for round := range 3 {
+		blocks, upto, err := d.Read(t.Context(), store.ReadRequest{Stream: "s", Events: 1 << 30, Bodies: true})
+		if err != nil || upto < archived {
+			t.Fatalf("read up to %d, %v; %d was acknowledged", upto, err, archived)
+		}
+		// Later positions have later times, but for copies of what is there.
+		storetest.HoldFind(t, d, "s", blocks, storetest.Base+int64(upto+1)*1e5, 6, archived+uint64(round))
 	}
 }
 
@@ -146,6 +165,7 @@ func checkCrashed(t *testing.T, path string, archived, committed uint64) {
 	if err != nil || upto != at {
 		t.Fatalf("read up to %d, %v; want %d", upto, err, at)
 	}
+	storetest.HoldFind(t, d, "s", blocks, math.MaxInt64, 10, at)
 	seen, got := map[string]bool{}, map[uint64]bool{}
 	for _, b := range blocks {
 		ids, err := b.IDs()
