@@ -21,6 +21,7 @@ type ExplainQuery struct {
 	Time   time.Time           // for counts: anywhere in the bucket; its start belongs to it, its end to the next one
 	End    bool                // Time is the bucket's end, as the rows of /api/{ident} have it
 	Step   time.Duration       // 0: the finest interval that still keeps that time
+	To     time.Time           // not zero: everything from Time to here is meant, which may be several buckets; Step and End say nothing
 	Filter map[string][]string // dimension to values: any of one dimension, all dimensions; none for the whole bucket
 	Events int                 // how many to list at most, 0 for MaxExplained
 }
@@ -172,6 +173,8 @@ func parseExplain(metric string, values url.Values, now time.Time) (q ExplainQue
 		switch name {
 		case "time":
 			q.Time, err = parseMoment(list[0], now, time.UTC)
+		case "to":
+			q.To, err = parseMoment(list[0], now, time.UTC)
 		case "step":
 			q.Step, err = parseStep(list[0])
 		case "end":
@@ -192,7 +195,7 @@ func parseExplain(metric string, values url.Values, now time.Time) (q ExplainQue
 				q.Filter[dim] = append(q.Filter[dim], value)
 			}
 		default:
-			return q, badParameter(cut(name, maxValue), "is no parameter here; there are time, step, end, filter, limit and format")
+			return q, badParameter(cut(name, maxValue), "is no parameter here; there are time, to, step, end, filter, limit and format")
 		}
 		if err != nil {
 			return q, badParameter(name, err.Error())

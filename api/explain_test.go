@@ -26,12 +26,13 @@ func TestExplain_AsksWhatTheURLSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for url, want := range map[string]ExplainQuery{
-		"?time=1524744000":       {Time: time.Unix(1524744000, 0).UTC()},
-		"?time=1524744000500":    {Time: time.UnixMilli(1524744000500).UTC()},
-		"?time=2018-04-26":       {Time: time.Date(2018, 4, 26, 0, 0, 0, 0, time.UTC)},
-		"?time=now-6h&end=1":     {Time: now.Add(-6 * time.Hour), End: true},
-		"?time=now/d&step=1m30s": {Time: time.Date(2018, 4, 26, 0, 0, 0, 0, time.UTC), Step: 90 * time.Second},
-		"?time=-1w/h&limit=5":    {Time: time.Date(2018, 4, 19, 12, 0, 0, 0, time.UTC), Events: 5},
+		"?time=1524744000":        {Time: time.Unix(1524744000, 0).UTC()},
+		"?time=1524744000500":     {Time: time.UnixMilli(1524744000500).UTC()},
+		"?time=2018-04-26":        {Time: time.Date(2018, 4, 26, 0, 0, 0, 0, time.UTC)},
+		"?time=now-6h&end=1":      {Time: now.Add(-6 * time.Hour), End: true},
+		"?time=now/d&step=1m30s":  {Time: time.Date(2018, 4, 26, 0, 0, 0, 0, time.UTC), Step: 90 * time.Second},
+		"?time=now-2h/h&to=now/h": {Time: now.Add(-2 * time.Hour).Truncate(time.Hour), To: now.Truncate(time.Hour)},
+		"?time=-1w/h&limit=5":     {Time: time.Date(2018, 4, 19, 12, 0, 0, 0, time.UTC), Events: 5},
 		"?time=now&filter=user:a:b&filter=user:c&filter=topic:": {Time: now, Filter: map[string][]string{"user": {"a:b", "c"}, "topic": {""}}},
 	} {
 		asked = nil
@@ -51,7 +52,7 @@ func TestExplain_AsksWhatTheURLSays(t *testing.T) {
 		want int
 	}{
 		"no time":           {"volume/explain", nil, 400},
-		"unknown parameter": {"volume/explain?time=now&to=now", nil, 400},
+		"unknown parameter": {"volume/explain?time=now&until=now", nil, 400},
 		"two times":         {"volume/explain?time=now&time=now", nil, 400},
 		"bad time":          {"volume/explain?time=99999999999999999999", nil, 400},
 		"bad unit":          {"volume/explain?time=now/q", nil, 400},

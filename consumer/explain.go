@@ -136,6 +136,9 @@ func (e *explained) bucket(q api.ExplainQuery) error {
 	if at < -1<<36 || at > 1<<36 {
 		return &api.ParameterError{Name: "time", Detail: "is too far away"}
 	}
+	if !q.To.IsZero() {
+		return e.window(at, q.To.Unix())
+	}
 	e.interval = q.Step
 	if q.Step != 0 && !slices.Contains(e.metric.Intervals, q.Step) {
 		return &api.ParameterError{Name: "step", Detail: fmt.Sprintf("%s is counted by %s", e.Metric, intervalList(e.metric.Intervals))}
@@ -153,8 +156,34 @@ func (e *explained) bucket(q api.ExplainQuery) error {
 	}
 	e.from = start(e.interval)
 	e.to = e.from + int64(e.interval/time.Second)
-	e.From, e.To, e.Step = time.Unix(e.from, 0).UTC(), time.Unix(e.to, 0).UTC(), api.IntervalName(e.interval)
+	e.place()
 	return nil
+}
+
+// longestExplained bounds windows of several buckets: all of their events are read.
+const longestExplained = 7 * 24 * time.Hour
+
+// window takes the buckets of the coarsest interval that fill it exactly.
+func (e *explained) window(from, to int64) error {
+	if to <= from || to-from > int64(longestExplained/time.Second) {
+		return &api.ParameterError{Name: "to", Detail: "must be later than time, by seven days at most"}
+	}
+	for _, interval := range slices.Backward(e.metric.Intervals) {
+		s := int64(interval / time.Second)
+		if from%s == 0 && to%s == 0 && (e.interval == 0 || e.from < e.keptFrom(e.interval)) {
+			e.interval, e.from, e.to = interval, from, to
+		}
+	}
+	if e.interval == 0 {
+		return &api.ParameterError{Name: "to", Detail: fmt.Sprintf("%s is counted by %s: the ends of a window must be those of buckets", e.Metric, intervalList(e.metric.Intervals))}
+	}
+	e.place()
+	return nil
+}
+
+// place says what is explained.
+func (e *explained) place() {
+	e.From, e.To, e.Step = time.Unix(e.from, 0).UTC(), time.Unix(e.to, 0).UTC(), api.IntervalName(e.interval)
 }
 
 // keptFrom is where the kept buckets of an interval begin.
@@ -216,7 +245,7 @@ func (x *explainer) number(ctx context.Context, e *explained) (at []store.Positi
 			return nil, false, fmt.Errorf("positions of %s: %w", e.metric.Plugin, err)
 		}
 		e.Stored, e.other = 0, false
-		q := store.CellQuery{Plugin: e.metric.Plugin, Metric: e.Metric, Generation: e.metric.Generation, Interval: e.interval, From: e.from, To: e.from + 1}
+		q := store.CellQuery{Plugin: e.metric.Plugin, Metric: e.Metric, Generation: e.metric.Generation, Interval: e.interval, From: e.from, To: e.to}
 		if err := x.store.EachCell(ctx, q, func(r store.Row) error {
 			e.other = e.other || r.Key == store.OtherKey
 			if e.matches(r.Key) {

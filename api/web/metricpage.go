@@ -36,7 +36,7 @@ type metricView struct {
 	Snippet, Image, Frame      string
 	Exports                    []choice // URLs and what they give
 	Table                      element
-	At                         string // of the number to explain, empty for none
+	At, Until                  string // of the number to explain, empty for none
 	Explained                  *explained
 	Refused                    string // why nothing is explained
 }
@@ -71,7 +71,7 @@ func (w *Web) metric(ctx context.Context, r Request) (Reply, error) {
 	}
 	q := url.Values{}
 	for name, values := range r.Query { // a form sends its empty fields too
-		if name != "as" && name != "at" && len(values) > 0 && values[0] != "" {
+		if name != "as" && name != "at" && name != "until" && len(values) > 0 && values[0] != "" {
 			q[name] = values
 		}
 	}
@@ -103,7 +103,7 @@ func (w *Web) metric(ctx context.Context, r Request) (Reply, error) {
 	if err := checkAttributes(q); err != nil {
 		return Reply{}, err
 	}
-	v := metricView{Metric: m, At: r.Query.Get("at")}
+	v := metricView{Metric: m, At: r.Query.Get("at"), Until: r.Query.Get("until")}
 	if v.Element, err = elementOf(as, q); err != nil {
 		return Reply{}, err
 	}
@@ -112,7 +112,7 @@ func (w *Web) metric(ctx context.Context, r Request) (Reply, error) {
 	w.fillForm(&v, as)
 	w.fillSnippets(&v, r)
 	if v.At != "" {
-		v.Explained, err = w.explain(ctx, m, v.Element, v.At)
+		v.Explained, err = w.explain(ctx, m, v)
 		if why, ok := refused(err); ok {
 			v.Refused = why.Detail
 		} else if err != nil {
@@ -183,10 +183,12 @@ func (w *Web) fillSnippets(v *metricView, r Request) {
 	}
 }
 
-// explain finds the events behind a number. A point that is longer than any bucket is explained by the finest one.
-func (w *Web) explain(ctx context.Context, m metric, e element, at string) (*explained, error) {
-	q := url.Values{"time": {at}, "limit": {"50"}}
-	if slices.Contains(m.Intervals, e.Step) {
+// explain finds the events behind a number: the whole point where one was chosen, else the bucket of a time.
+func (w *Web) explain(ctx context.Context, m metric, v metricView) (*explained, error) {
+	e, q := v.Element, url.Values{"time": {v.At}, "limit": {"50"}}
+	if v.Until != "" {
+		q.Set("to", v.Until)
+	} else if slices.Contains(m.Intervals, e.Step) {
 		q.Set("step", e.Step)
 	} else if e.Widget == "calendar" && slices.Contains(m.Intervals, "1d") {
 		q.Set("step", "1d")

@@ -167,6 +167,8 @@ type shield struct {
 	Message       string `json:"message"`
 	Color         string `json:"color"`
 	IsError       bool   `json:"isError,omitempty"`
+
+	about string // of which time the number is, and of when
 }
 
 // badge is GET /badge/{metric}.svg and .json. It always answers, honestly: a broken image says nothing.
@@ -227,7 +229,7 @@ func (w *Web) shield(ctx context.Context, id string, q url.Values) shield {
 	if err := w.fetch(ctx, &d, about(m.ID, "count"), query); err != nil {
 		return fail(err)
 	}
-	b.Message, b.Color, b.IsError, b.Label = compact(float64(d.Count)), "#2a5db0", false, short(b.Label, 60)
+	b.Message, b.Color, b.IsError, b.Label, b.about = compact(float64(d.Count)), "#2a5db0", false, short(b.Label, 60), d.foot()
 	return b
 }
 
@@ -235,13 +237,17 @@ func (w *Web) shield(ctx context.Context, id string, q url.Values) shield {
 func (s shield) svg() []byte {
 	width := func(t string) int { return len([]rune(t))*13/2 + 14 }
 	l, m := width(s.Label), width(s.Message)
+	said := s.Label + ": " + s.Message
+	if s.about != "" {
+		said += ", " + s.about
+	}
 	colour := s.Color
 	if colour == "lightgrey" {
 		colour = "#6b7280"
 	}
-	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="20" role="img" aria-label="%s: %s"><title>%s: %s</title>`+
+	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="20" role="img" aria-label="%s"><title>%s</title>`+
 		`<clipPath id="r"><rect width="%d" height="20" rx="3"/></clipPath><g clip-path="url(#r)"><rect width="%d" height="20" fill="#3a4150"/><rect x="%d" width="%d" height="20" fill="%s"/></g>`+
 		`<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11"><text x="%s" y="14" textLength="%d">%s</text><text x="%s" y="14" textLength="%d">%s</text></g></svg>`+"\n",
-		l+m, esc(s.Label), esc(s.Message), esc(s.Label), esc(s.Message), l+m, l, l, m, colour,
+		l+m, esc(said), esc(said), l+m, l, l, m, colour,
 		num(float64(l)/2), l-12, esc(s.Label), num(float64(l)+float64(m)/2), m-12, esc(s.Message))
 }

@@ -147,6 +147,13 @@ func TestBadge_IsWhatShieldsWants(t *testing.T) {
 	}
 }
 
+func TestBadge_SaysOfWhenItIs(t *testing.T) {
+	r, err := answerOf(newTestWeb(t, nil), "/badge/:badge", "m.svg", nil)
+	if err != nil || !strings.Contains(string(r.Body), "<title>&lt;script&gt;alert(1)&lt;/script&gt; (7 days): 1.2M, 1 Jan 2026 01:00 – 5 Jan 2026 01:00 · Europe/Berlin · as of 4 Jan 11:00:00") {
+		t.Errorf("%v: %s", err, r.Body)
+	}
+}
+
 func TestOembed_GivesAFrameOfTheWidget(t *testing.T) {
 	w := newTestWeb(t, nil)
 	for address, want := range map[string]string{

@@ -103,7 +103,12 @@ func TestExplain_EveryKindOfNumberHasItsEvents(t *testing.T) {
 	for _, q := range questions {
 		check("API", q, d.explain(q.metric, q.end, q.step, q.dim, q.value))
 	}
+	d.explainWindow(questions[0].end)
 	for path, want := range map[string]int{
+		"volume/explain?time=2018-04-26T00:00:30Z&to=2018-04-27": http.StatusOK, // whole seconds are counted
+		"volume/explain?time=2018-04-26&to=2018-04-26":           http.StatusBadRequest,
+		"volume/explain?time=2018-04-26&to=2018-05-04":           http.StatusBadRequest,
+		"involvement-by-user-and-topic/explain?time=0&to=61":     http.StatusBadRequest,
 		"volume/explain":                          http.StatusBadRequest,
 		"volume/explain?time=yesterday":           http.StatusBadRequest,
 		"volume/explain?time=now&step=7m":         http.StatusBadRequest,
@@ -134,6 +139,28 @@ func TestExplain_EveryKindOfNumberHasItsEvents(t *testing.T) {
 	}
 	if r := s.run("explain", "nothing", "now"); r.code != 1 || !strings.Contains(r.stderr, "nothing") {
 		t.Errorf("an unknown metric: exit status %d: %s", r.code, r.stderr)
+	}
+}
+
+// explainWindow: a point of a chart may be several buckets.
+func (d *daemon) explainWindow(end string) {
+	d.t.Helper()
+	at, err := strconv.ParseInt(end, 10, 64)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	window := url.Values{"from": {strconv.FormatInt(at-at%300, 10)}, "to": {strconv.FormatInt(at-at%300+300, 10)}}
+	code, body, err := get("http://" + d.api + "/api/v1/metrics/volume/count?" + window.Encode())
+	var n struct{ Count int64 }
+	if err != nil || code != http.StatusOK || json.Unmarshal([]byte(body), &n) != nil || n.Count == 0 {
+		d.t.Fatalf("count: %d, %v: %s", code, err, tail(body))
+	}
+	code, body, err = get("http://" + d.api + "/api/v1/metrics/volume/explain?time=" + window.Get("from") + "&to=" + window.Get("to"))
+	if err != nil || code != http.StatusOK {
+		d.t.Fatalf("explain five minutes: %d, %v: %s", code, err, tail(body))
+	}
+	if x := decodeExplanation(d.t, body); x.Count != n.Count || x.Stored != n.Count || x.listed() != n.Count || x.Differs {
+		d.t.Errorf("five minutes have %d: count %d, stored %d, listed %d, differs %v, notes %q", n.Count, x.Count, x.Stored, x.listed(), x.Differs, x.Notes)
 	}
 }
 

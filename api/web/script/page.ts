@@ -16,10 +16,13 @@ document.addEventListener("statscache-select", (e) => {
   const box = document.querySelector("[data-explain]");
   const form = document.querySelector<HTMLFormElement>("form#explain");
   if (!form || !box?.contains(e.target as Node)) return;
-  const { time } = (e as CustomEvent).detail;
-  (form.elements.namedItem("at") as HTMLInputElement).value = typeof time === "number" ? new Date(time * 1000).toISOString() : time;
+  const { time, start = time, end } = (e as CustomEvent).detail;
+  const write = (name: string, t: number) => { (form.elements.namedItem(name) as HTMLInputElement).value = new Date(t * 1000).toISOString().replace(".000", ""); };
+  write("at", start);
+  write("until", end);
   form.requestSubmit();
 });
+document.querySelector("form#explain [name=at]")?.addEventListener("input", () => { document.querySelector<HTMLInputElement>("form#explain [name=until]")!.value = ""; });
 document.getElementById("explained")?.scrollIntoView({ block: "nearest" });
 
 /** Snippets are there to be copied whole. */

@@ -103,6 +103,6 @@ export class Calendar extends Pointed<Days> {
 
   protected choose(i: number): void {
     const day = this.data?.days[i];
-    if (day) this.select({ time: day.date, step: "1d", tz: this.data!.tz, filter: this.getAttribute("filter") ?? "" });
+    if (day) this.select({ time: day.date, start: this.format.midnight(utc(day.date)), end: this.format.midnight(utc(day.date) + 86400), step: "1d", tz: this.data!.tz, filter: this.getAttribute("filter") ?? "" });
   }
 }

@@ -185,7 +185,7 @@ abstract class Chart extends Pointed<Columns> {
   }
 
   protected choose(i: number): void {
-    if (i >= 0) this.select({ time: this.data!.times[i], step: this.data!.step, tz: this.data!.tz, filter: this.getAttribute("filter") ?? "" });
+    if (i >= 0) this.select({ time: this.data!.times[i], end: this.data!.times[i + 1] ?? seconds(this.data!.to), step: this.data!.step, tz: this.data!.tz, filter: this.getAttribute("filter") ?? "" });
   }
 }
 

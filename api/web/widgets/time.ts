@@ -40,6 +40,12 @@ export class Format {
   /** The local clock at a time, as if it were UTC. */
   local(t: number): number { return t + this.offset(t); }
 
+  /** When a day begins that is given as if the local clock were UTC. */
+  midnight(t: number): number {
+    const near = t - this.offset(t);
+    return t - this.offset(near);
+  }
+
   /** A time written with given parts, in the zone. */
   date(t: number, options: Intl.DateTimeFormatOptions): string {
     const key = JSON.stringify(options);
