@@ -114,7 +114,7 @@ func (d *daemon) totalNow(ident string) (sum int64, err error) {
 func (c *clusterChaos) prove() {
 	t := c.t
 	t.Helper()
-	owned := c.settle(5 * time.Minute)
+	owned := c.settle(8 * time.Minute)
 	web := c.webs[0].d
 	archived := web.archived()
 	if int64(len(archived)) != owned {

@@ -43,6 +43,7 @@ const (
 	defaultShards    = 4
 	defaultStatement = 40 * time.Second
 	refreshInterval  = 10_000 // ms; whoever needs fresh rows says REFRESH
+	closeWithin      = time.Second
 )
 
 // DB is a CrateDB store. It is for any number of goroutines.
@@ -141,14 +142,23 @@ func (d *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the use of the database. It waits for statements under way, which end at their own deadlines.
+// Close ends the use of the database. It waits for statements under way, but not for a server that hangs: connections to
+// that one end with the process.
 func (d *DB) Close() error {
 	if d.closed.Swap(true) {
 		return nil
 	}
 	d.stop()
 	<-d.done
-	d.pool.Close()
+	closed := make(chan struct{})
+	go func() {
+		d.pool.Close() // takes until the server has answered that it cancels what was under way
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeWithin):
+	}
 	return nil
 }
 
