@@ -28,7 +28,8 @@ type sharedArchive struct {
 	attached map[string]bool
 	events   map[uint64]string // stream by position
 	leases   map[string]store.Lease
-	fail     int // so many calls fail
+	fail     int          // so many calls fail
+	orphans  *block.Block // nil where there are none
 }
 
 func newSharedArchive() *sharedArchive {
@@ -128,7 +129,12 @@ func (s *sharedArchive) GenerationsOf(context.Context, string, string) (g store.
 	return g, nil
 }
 
-func (s *sharedArchive) Orphans(context.Context, func(string, *block.Block) error) error { return nil }
+func (s *sharedArchive) Orphans(_ context.Context, f func(string, *block.Block) error) error {
+	if s.orphans == nil {
+		return nil
+	}
+	return f("old", s.orphans)
+}
 
 // consuming is a Daemon's receiving side on a data dir.
 func consuming(t *testing.T, dir string, s *sharedArchive) *Daemon {
@@ -247,6 +253,51 @@ func TestStream_ACrashBetweenNameAndBeginning_IsMadeUpFor(t *testing.T) {
 	if stream, err := journal.StreamOf(nil, filepath.Join(dir, "journal")); err != nil || s.retired[stream] {
 		t.Fatalf("%s, %v", stream, err)
 	}
+}
+
+// TestSweep_LateEvents_ComeOnceUntilTheyAreArchived: a store that is slow is not given them again at every look.
+func TestSweep_LateEvents_ComeOnceUntilTheyAreArchived(t *testing.T) {
+	s := newSharedArchive()
+	d := consuming(t, t.TempDir(), s)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := d.journal.Append([]*block.Block{blockOf(1, 10, 10)}); err != nil {
+		t.Fatal(err)
+	}
+	d.ingest = newIngest(d.journal, nil, d.metrics, d.log, time.Now, 1<<20)
+	go d.ingest.run(ctx)
+	if err := d.cluster.Look(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.orphans = blockOf(500, 5, 10)
+	late := &sweeper{Daemon: d, until: d.journal.Next() - 1}
+	look := func(want uint64) {
+		t.Helper()
+		late.last = time.Time{}
+		if err := late.sweep(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.journal.Next() - 1; n != want {
+			t.Fatalf("%d events in the inbox, want %d", n, want)
+		}
+	}
+	archived := func() {
+		t.Helper()
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- d.archiver.run(ctx) }()
+		err := d.waitArchived(ctx, d.journal.Next()-1)
+		cancel()
+		if err := errors.Join(err, <-done); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(10) // what is in the inbox comes first
+	archived()
+	look(15)
+	look(15)
+	archived()
+	look(20)
 }
 
 func TestIngest_EventsOfADeadConsumerAreNumberedAnew(t *testing.T) {
