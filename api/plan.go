@@ -188,6 +188,21 @@ func (p *plan) cover(a, b int64, ls levels) {
 	p.cover(high, b, finer)
 }
 
+// step gives the step that the points have: the one asked for, but where buckets that are longer than it are all there is.
+func (p *plan) step(asked pointStep) pointStep {
+	if asked.seconds == 0 || len(p.points) == 0 {
+		return asked
+	}
+	least := p.points[0].end - p.points[0].time
+	for _, pt := range p.points[1:] {
+		least = min(least, pt.end-pt.time)
+	}
+	if least <= asked.seconds {
+		return asked
+	}
+	return stepOf(least)
+}
+
 // pointAt gives the index of the point that a bucket counts for, -1 for none.
 func (p *plan) pointAt(t int64) int {
 	i := sort.Search(len(p.points), func(i int) bool { return p.points[i].from > t }) - 1

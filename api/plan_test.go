@@ -162,7 +162,7 @@ func TestCounts_SayWhatTheyLack(t *testing.T) {
 		f.gone = []store.Horizon{{Metric: "m", Interval: time.Second, Before: begin.Unix() + 20*3600}, {Metric: "m", Interval: time.Minute, Before: begin.Unix() + 20*3600}, {Metric: "other", Interval: time.Hour, Before: 1 << 40}}
 	})
 	check("count?from=2018-04-26T10:00:30Z&to=2018-04-26T10:15:01Z", "26T10:00:30..26T10:15:01, 4, 1h 26T10:00:00..26T11:00:00")
-	check("series?from=2018-04-26T10:00:00Z&to=2018-04-26T13:00:00Z&step=15m", "26T10:00:00..26T13:00:00, 3 of 15m, 1h 26T10:00:00..26T13:00:00")
+	check("series?from=2018-04-26T10:00:00Z&to=2018-04-26T13:00:00Z&step=15m", "26T10:00:00..26T13:00:00, 3 of 1h, 1h 26T10:00:00..26T13:00:00")
 	check("series?from=2018-04-26T10:00:00Z&to=2018-04-26T13:00:00Z", "26T10:00:00..26T13:00:00, 3 of 1h")
 	check("series?from=2018-04-26T10:00:00Z&to=2018-04-26T13:00:00Z&step=90m", "26T10:00:00..26T13:00:00, 3 of 1h30m, 1h 26T10:00:00..26T11:00:00")
 	f.change("m", func() {

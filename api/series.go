@@ -106,7 +106,7 @@ func (s *Server) series(ctx context.Context, a *asking) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.Step = a.step.String()
+	h.Step = p.step(a.step).String()
 	switch {
 	case a.rows:
 		rows := a.seriesRows(p, lines)
