@@ -13,6 +13,9 @@ import (
 const (
 	otherSeries  = 0       // the number of store.OtherKey in every dictionary
 	maxDictCache = 1 << 17 // keys of a dictionary that are kept in memory
+	// vainLookups is after how many keys looked up that were not there a dictionary notes which may be: to look up every
+	// new key costs more than the rest of counting it.
+	vainLookups = 256
 )
 
 // dictionary numbers the series of one metric of one generation. All checkpoints of the generation share it. New
@@ -23,15 +26,19 @@ type dictionary struct {
 	part     string // (dim, value, id) of every series, for metrics of several dimensions; else ""
 	dims     int
 	limit    uint32
+	room     int               // maxDictCache
 	ids      map[string]uint32 // some of the written keys and all of pending
+	older    map[string]uint32 // those that were used before ids was begun anew
 	complete bool              // ids holds every key there is
+	vain     int               // lookups that found nothing
+	known    *keyFilter        // of all keys there are; nil where nobody needs it
 	written  uint32            // numbers up to here are in the table
 	pending  []string          // the keys of written+1, ...
 	stale    bool              // another process gave out the numbers of pending
 }
 
 func newDictionary(no int64, dims int, limit uint32) *dictionary {
-	x := &dictionary{table: fmt.Sprintf("series_%d", no), dims: dims, limit: limit}
+	x := &dictionary{table: fmt.Sprintf("series_%d", no), dims: dims, limit: limit, room: maxDictCache}
 	if dims > 1 {
 		x.part = x.table + "_part"
 	}
@@ -51,7 +58,11 @@ func (x *dictionary) number(d *DB, key string) (uint32, error) {
 	if n, ok := x.ids[key]; ok {
 		return n, nil
 	}
-	if !x.complete {
+	if n, ok := x.older[key]; ok {
+		x.remember(key, n)
+		return n, nil
+	}
+	if !x.complete && (x.known == nil || x.known.has(key)) {
 		n, err := x.lookUp(d, key)
 		if err != nil {
 			return 0, err
@@ -66,24 +77,49 @@ func (x *dictionary) number(d *DB, key string) (uint32, error) {
 		return otherSeries, nil
 	}
 	x.pending = append(x.pending, key)
+	if x.known != nil {
+		x.known.add(key)
+	}
 	x.remember(key, n)
 	return n, nil
 }
 
-// lookUp finds a written key's number, 0 where there is none.
+// lookUp finds a written key's number, 0 where there is none. After many that found nothing it reads all keys once.
 func (x *dictionary) lookUp(d *DB, key string) (n uint32, err error) {
 	err = d.read(context.Background(), "look up a series", func(c *conn) error {
 		v, err := c.int("SELECT id FROM "+x.table+" WHERE key=?", key)
 		n = uint32(v)
-		return err
+		if err != nil || n != 0 || x.known != nil {
+			return err
+		}
+		if x.vain++; x.vain < vainLookups {
+			return nil
+		}
+		known := newKeyFilter()
+		for _, k := range x.pending {
+			known.add(k)
+		}
+		if err := c.each("SELECT key FROM "+x.table, func(s *sqlite.Stmt) error {
+			known.add(s.ColumnText(0))
+			return nil
+		}); err != nil {
+			return err
+		}
+		x.known = known
+		return nil
 	})
 	return n, err
 }
 
+// remember keeps a key in memory. When there are too many, those used since then stay, and the pending ones, which are
+// nowhere else.
 func (x *dictionary) remember(key string, n uint32) {
-	if len(x.ids) >= maxDictCache+len(x.pending) {
-		clear(x.ids)
-		x.complete = false
+	most := x.room
+	if !x.complete {
+		most /= 2 // as many are older
+	}
+	if len(x.ids) >= most+len(x.pending) {
+		x.older, x.ids, x.complete = x.ids, map[string]uint32{}, false
 		for i, k := range x.pending {
 			x.ids[k] = x.written + 1 + uint32(i)
 		}
@@ -156,8 +192,8 @@ func (x *dictionary) load(c *conn) error {
 		x.stale = true // its numbers mean other keys by now
 		return nil
 	}
-	x.ids, x.written, x.complete = map[string]uint32{}, uint32(top), false
-	if top > maxDictCache {
+	x.ids, x.older, x.known, x.written, x.complete = map[string]uint32{}, nil, nil, uint32(top), false
+	if int(top) > x.room {
 		return nil
 	}
 	x.complete = true
