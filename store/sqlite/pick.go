@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"slices"
+	"strings"
 
 	"zombiezen.com/go/sqlite"
 
@@ -71,7 +72,7 @@ func (s *summer) exact() (ids []uint32, whole bool, err error) {
 // pick finds the series that meet one condition, unless there are more than most.
 func (s *summer) pick(w store.Match, most int) (ids []uint32, fits bool, err error) {
 	from, args := s.t.series+" WHERE key", []any(nil)
-	if s.t.part != "" {
+	if w.Dim > 0 {
 		from, args = s.t.part+" WHERE dim=? AND value", []any{w.Dim}
 	}
 	take := func(q string, more ...any) error {
@@ -82,25 +83,35 @@ func (s *summer) pick(w store.Match, most int) (ids []uint32, fits bool, err err
 			return nil
 		}, append(args[:len(args):len(args)], more...)...)
 	}
+	// Text is compared byte by byte, and no byte of UTF-8 is 0xff.
+	name, leads := "value", w.Dim == 0 && s.t.dims > 1
+	if w.Dim == 0 {
+		name = "key"
+	}
 	if w.In == nil {
-		// Text is compared byte by byte, and no byte of UTF-8 is 0xff.
-		err = take("SELECT id FROM "+from+">=? AND "+rangeEnd(s.t), w.Prefix, w.Prefix+"\xff")
+		prefix := w.Prefix
+		if leads {
+			prefix = strings.TrimSuffix(leading(prefix), "\x00")
+		}
+		err = take("SELECT id FROM "+from+">=? AND "+name+"<?", prefix, prefix+"\xff")
 		return ids, len(ids) <= most, err
 	}
 	for i, v := range w.In {
 		if i > 0 && slices.Contains(w.In[:i], v) {
 			continue
 		}
-		if err = take("SELECT id FROM "+from+"=?", v); err != nil || len(ids) > most {
+		if leads {
+			err = take("SELECT id FROM "+from+">=? AND key<?", leading(v), leading(v)+"\xff")
+		}
+		if err == nil && (!leads || v == store.OtherKey) { // which stands for itself in every dimension
+			err = take("SELECT id FROM "+from+"=?", v)
+		}
+		if err != nil || len(ids) > most {
 			break
 		}
 	}
 	return ids, len(ids) <= most, err
 }
 
-func rangeEnd(t table) string {
-	if t.part != "" {
-		return "value<?"
-	}
-	return "key<?"
-}
+// leading is what the keys of several dimensions begin with whose first value this is.
+func leading(value string) string { return store.JoinKey([]string{value, ""}) }

@@ -27,8 +27,8 @@ var migrations = [...]string{schema1} // immutable
 //	tailid  hashes of the blocks that no segment holds yet
 //
 // Counters: a table per metric row and interval, count_<no>_<seconds>(k, n) with k = store.Cell; day tables also as
-// count_<no>_86400_series with k = series << 32 | day + 2^31; series_<no> is the dictionary, series_<no>_part its
-// keys taken apart for metrics of several dimensions.
+// count_<no>_86400_series with k = series << 32 | day + 2^31; series_<no> is the dictionary, series_<no>_part the
+// values of its keys of several dimensions, but for the first one, with which the key begins.
 const schema1 = `
 CREATE TABLE setting(k TEXT PRIMARY KEY, v INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE stream(no INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, archived_to INTEGER NOT NULL, owned INTEGER NOT NULL DEFAULT 0, retired INTEGER NOT NULL DEFAULT 0) STRICT;

@@ -23,7 +23,7 @@ const (
 type dictionary struct {
 	mu       sync.Mutex
 	table    string
-	part     string // (dim, value, id) of every series, for metrics of several dimensions; else ""
+	part     string // (dim, value, id) of every series, for metrics of several dimensions; else "". The first one leads the keys.
 	dims     int
 	limit    uint32
 	room     int               // maxDictCache
@@ -143,12 +143,15 @@ func (x *dictionary) write(c *conn) (int, error) {
 	return len(pending), nil
 }
 
-// writeParts makes a series findable by each of its dimensions.
+// writeParts makes a series findable by each of its dimensions but the first, which its key begins with.
 func (x *dictionary) writeParts(c *conn, id uint32, key string) error {
 	if x.part == "" {
 		return nil
 	}
 	for dim, value := range store.SplitKey(key, x.dims) {
+		if dim == 0 {
+			continue
+		}
 		if err := c.exec("INSERT INTO "+x.part+" VALUES(?,?,?) ON CONFLICT DO NOTHING", dim, value, id); err != nil {
 			return err
 		}

@@ -295,6 +295,7 @@ func sumsOther(t *testing.T, open Open[Summer]) {
 	commit(t, c, 1, deltas(t, c, "by-three", hour, list...))
 	for name, where := range map[string][]store.Match{
 		"one":   {{Dim: 1, In: []string{store.OtherKey}}},
+		"first": {{Dim: 0, In: []string{store.OtherKey}}},
 		"all":   {{Dim: 0, In: []string{store.OtherKey}}, {Dim: 1, In: []string{store.OtherKey}}, {Dim: 2, In: []string{store.OtherKey}}},
 		"not t": {{Dim: 1, Not: true, In: []string{"t"}}},
 	} {
