@@ -17,6 +17,7 @@ type accumulator struct {
 	dead  []store.DeadLetter
 	size  int     // what it holds, in cells
 	other []int64 // per metric: how much of it has no series of its own for the series limit
+	live  bool    // there is something of events that came from the bus
 }
 
 type putKey struct {
@@ -115,6 +116,7 @@ func resolveRows(m *metric, c *pb.Counts, names []string, number func(metric, ke
 
 // add takes a resolved answer in, but for its errors.
 func (a *accumulator) add(b *batch, r *pb.Result, s *resolved) {
+	a.live = a.live || !b.block.Backfill
 	for k, c := range r.Counters {
 		m := &a.def.metrics[c.Metric]
 		cells := a.cells[c.Metric]

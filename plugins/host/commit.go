@@ -11,6 +11,9 @@ import (
 const (
 	// maxCommitWait is how far the time between two commits stretches under load.
 	maxCommitWait = time.Second
+	// historyWait is how far it stretches while history comes in, of which more is to come: several days of it are then
+	// added up before they are written, and rows that every day touches are written once for all of them.
+	historyWait = 5 * time.Second
 	// commitShare is how much longer than a commit the time to the next one is: commits then take a fifth of the time
 	// at most, and larger ones are cheaper per event.
 	commitShare = 4
@@ -59,15 +62,29 @@ func (l *lane) await(ctx context.Context, last time.Time, wait time.Duration) bo
 	case <-ctx.Done():
 		return false
 	}
-	timer := time.NewTimer(wait - time.Since(last))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.full:
-	case <-ctx.Done():
-		return false
+	for pause := wait - time.Since(last); ; pause = l.host.Limits.CommitInterval {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-l.full:
+			timer.Stop()
+			return true
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		}
+		if time.Since(last) >= historyWait || !l.moreHistory() {
+			return true
+		}
 	}
-	return true
+}
+
+// moreHistory says whether all that waits to be committed is history, and more is archived already.
+func (l *lane) moreHistory() bool {
+	end := l.runner.end(l.stream)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.acc.live && l.acked < end
 }
 
 // commit takes what is answered and commits it, waiting for the store as long as that takes.
