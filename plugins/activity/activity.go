@@ -15,6 +15,9 @@ const (
 	quarter = 15 * time.Minute // days of every time zone are made of these
 	hour    = time.Hour
 	day     = 24 * time.Hour
+
+	// mostPairs bounds the pairs of users and packages: some 1.4 million come together in a year of ten million messages.
+	mostPairs = 10_000_000
 )
 
 // Plugin defines it. A contribution counts for the one agent who caused the message; involvement counts for each user
@@ -57,6 +60,7 @@ func Plugin() plugins.Plugin {
 				Name: "Involvement, by user and package", Summary: "the count of messages about a person, organized by package",
 				Description: "How many messages about each person were about each package. A message about three people and two packages counts for each of the six pairs.",
 				Dims:        []string{"user", "package"}, Multi: []string{"user", "package"}, Every: []time.Duration{day}, Unit: "messages", View: "top",
+				MaxSeries: mostPairs,
 				On: func(e *plugins.Event, add func(int64, ...string)) {
 					for _, u := range e.Users {
 						for _, p := range e.Packages {
