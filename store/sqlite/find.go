@@ -65,7 +65,7 @@ func (d *DB) newFinding(ctx context.Context, c *conn, filter store.EventFilter) 
 	}
 	f := &finding{ctx: ctx, c: c, v: v, from: max(filter.From, v.horizon), to: filter.To, set: &bitset{}, or: &bitset{}}
 	f.frame.c = c
-	if f.conds, err = conditions(c, filter); err != nil {
+	if f.conds, err = d.found.conditions(c, filter); err != nil {
 		return nil, err
 	}
 	for i, list := range [...][]string{filter.Contains, filter.NotContains} {

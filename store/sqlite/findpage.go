@@ -256,6 +256,9 @@ func (f *finding) byID(id string, hash uint64) (*store.Event, error) {
 		}
 	}
 	for _, t := range f.v.tail {
+		if !t.few.mayHave(hash) {
+			continue
+		}
 		for i, h := range t.hashes {
 			if h == hash {
 				if e, err := f.named(id, &t.src, i); e != nil || err != nil {

@@ -92,7 +92,7 @@ type condition struct {
 func nameHash(k kind, s string) uint64 { return xxh3.HashStringSeed(s, uint64(k)) }
 
 // conditions are the ones of a filter that are about names, those that choose before those that exclude.
-func conditions(c *conn, f store.EventFilter) (out []condition, err error) {
+func (x *findCache) conditions(c *conn, f store.EventFilter) (out []condition, err error) {
 	kinds := [...]struct {
 		kind  kind
 		names store.Names
@@ -111,7 +111,7 @@ func conditions(c *conn, f store.EventFilter) (out []condition, err error) {
 		}
 	}
 	for i := range out {
-		if err := out[i].resolve(c); err != nil {
+		if err := out[i].resolve(c, x); err != nil {
 			return nil, err
 		}
 	}
@@ -127,27 +127,81 @@ func nameSet(list []string) map[string]struct{} {
 }
 
 // resolve looks the names up.
-func (k *condition) resolve(c *conn) error {
-	take := func(s *sqlite.Stmt) error {
-		k.ids = append(k.ids, uint32(s.ColumnInt64(0)))
-		k.hashes = append(k.hashes, nameHash(k.kind, s.ColumnText(1)))
-		return nil
-	}
+func (k *condition) resolve(c *conn, x *findCache) error {
 	for s := range k.names {
-		if err := c.each("SELECT id, s FROM name WHERE kind=? AND s=?", take, int64(k.kind), s); err != nil {
+		if err := c.each("SELECT id, s FROM name WHERE kind=? AND s=?", k.take, int64(k.kind), s); err != nil {
 			return err
 		}
 	}
 	for _, p := range k.prefixes {
-		// Text is compared byte by byte, and no byte of UTF-8 is 0xff.
-		if err := c.each("SELECT id, s FROM name WHERE kind=? AND s>=? AND s<? LIMIT ?", take, int64(k.kind), p, p+"\xff", mostNames); err != nil {
+		list, err := x.begin(c, k.kind, p)
+		if err != nil {
 			return err
 		}
+		k.ids, k.hashes = append(k.ids, list.ids...), append(k.hashes, list.hashes...)
 	}
 	k.wide = len(k.ids) >= mostNames
 	slices.Sort(k.ids)
 	k.ids = slices.Compact(k.ids)
 	return nil
+}
+
+// nameList is names by their ids and hashes.
+type nameList struct {
+	ids    []uint32
+	hashes []uint64
+	newest int64 // the id of the newest name when they were looked up
+}
+
+func (l *nameList) take(k kind, s *sqlite.Stmt) {
+	l.ids = append(l.ids, uint32(s.ColumnInt64(0)))
+	l.hashes = append(l.hashes, nameHash(k, s.ColumnText(1)))
+}
+
+func (k *condition) take(s *sqlite.Stmt) error {
+	l := nameList{ids: k.ids, hashes: k.hashes}
+	l.take(k.kind, s)
+	k.ids, k.hashes = l.ids, l.hashes
+	return nil
+}
+
+// prefixKey is a beginning of names, and mostPrefixes how many of them are remembered.
+type prefixKey struct {
+	kind kind
+	text string
+}
+
+const mostPrefixes = 16
+
+// begin gives the names that begin with a text, mostNames at most. The thousands of them that there may be are looked up
+// again when the archive has new names only.
+func (x *findCache) begin(c *conn, k kind, prefix string) (*nameList, error) {
+	newest, err := c.int("SELECT max(id) FROM name")
+	if err != nil {
+		return nil, err
+	}
+	key := prefixKey{k, prefix}
+	x.prefixMu.Lock()
+	l := x.prefixes[key]
+	x.prefixMu.Unlock()
+	if l != nil && l.newest == newest {
+		return l, nil
+	}
+	l = &nameList{newest: newest}
+	// Text is compared byte by byte, and no byte of UTF-8 is 0xff.
+	if err := c.each("SELECT id, s FROM name WHERE kind=? AND s>=? AND s<? LIMIT ?", func(s *sqlite.Stmt) error {
+		l.take(k, s)
+		return nil
+	}, int64(k), prefix, prefix+"\xff", mostNames); err != nil {
+		return nil, err
+	}
+	x.prefixMu.Lock()
+	defer x.prefixMu.Unlock()
+	if x.prefixes == nil || len(x.prefixes) >= mostPrefixes {
+		x.prefixes = map[prefixKey]*nameList{}
+	}
+	x.prefixes[key] = l
+	return l, nil
 }
 
 // holds says whether a name is one of the condition's.

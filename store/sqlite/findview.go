@@ -26,6 +26,9 @@ type findCache struct {
 	tail map[int64]*tailIndex
 	hot  map[hotKey]*blockSource
 	last map[*conn]lastView // what each reader saw last: between commits nothing has to be listed again
+
+	prefixMu sync.Mutex
+	prefixes map[prefixKey]*nameList
 }
 
 // lastView is a view and the connection's PRAGMA data_version of that moment.
@@ -64,7 +67,15 @@ type tailIndex struct {
 	ends   []uint32 // where each name's positions end in at
 	at     []uint16
 	hashes []uint64 // of the ids
+	few    hashSieve
 }
+
+// hashSieve says of most hashes that are not among a block's that they are not: one of eight passes.
+type hashSieve [8 << indexBits / 64]uint64
+
+func (s *hashSieve) add(h uint64) { s[h>>57] |= 1 << (h >> 51 & 63) }
+
+func (s *hashSieve) mayHave(h uint64) bool { return s[h>>57]>>(h>>51&63)&1 == 1 }
 
 // positions gives where a name stands.
 func (t *tailIndex) positions(hash uint64) []uint16 {
@@ -223,6 +234,7 @@ func readTail(c *conn, src blockSource) (*tailIndex, error) {
 	t := &tailIndex{src: src, hashes: make([]uint64, b.Len())}
 	for i := range t.hashes {
 		t.hashes[i] = binary.LittleEndian.Uint64(raw[8*i:])
+		t.few.add(t.hashes[i])
 	}
 	return t, t.index(b)
 }
