@@ -63,6 +63,12 @@ func (d *Daemon) Backfill(ctx context.Context, r BackfillRequest, progress func(
 	if r.URL = cmp.Or(r.URL, c.DatagrepperEndpoint); r.URL == "" {
 		return sum, errors.New("there is no archive to ask: give --url or set statscache.datagrepper.endpoint")
 	}
+	if r.Gaps {
+		if sum, err = d.backfillGaps(ctx, r, progress); err != nil || r.NoWait {
+			return sum, err
+		}
+		return sum, d.waitComputed(ctx)
+	}
 	if r.From.IsZero() {
 		r.From = c.Epoch
 	}

@@ -45,8 +45,8 @@ const (
 
 // keptFolders and keptFiles are what else of a data dir a backup holds.
 var (
-	keptFolders = []string{"rejects", "plugins"}       // immutable
-	keptFiles   = []string{switchesFile, programsFile} // immutable
+	keptFolders = []string{"rejects", "plugins"}                 // immutable
+	keptFiles   = []string{switchesFile, programsFile, gapsFile} // immutable
 )
 
 // BackupSummary says what a backup holds.

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/statscache/statscache/internal/durable"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
 )
@@ -180,7 +181,7 @@ func (c *changes) write(id string, p program) error {
 		return err
 	}
 	path := filepath.Join(c.dataDir, programsFile)
-	if err := replaceFile(path, append(text, '\n')); err != nil {
+	if err := durable.ReplaceFile(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", path, unwrapPath(err))
 	}
 	c.seen, err = os.Stat(path)

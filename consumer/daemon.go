@@ -17,6 +17,7 @@ import (
 
 	"github.com/statscache/statscache/consumer/config"
 	"github.com/statscache/statscache/consumer/control"
+	"github.com/statscache/statscache/consumer/gaps"
 	"github.com/statscache/statscache/consumer/journal"
 	"github.com/statscache/statscache/consumer/rejects"
 	"github.com/statscache/statscache/consumer/source/zmq"
@@ -78,7 +79,8 @@ type Daemon struct {
 	replaying sync.Mutex // held while rejects are given in again
 	repairing sync.Mutex // held while numbers are mended
 
-	backfilling sync.Mutex // held while history is fetched
+	backfilling sync.Mutex                  // held while history is fetched
+	gaps        atomic.Pointer[gaps.Ledger] // nil where nothing listens
 
 	operating token // one plugin command at a time
 
@@ -357,7 +359,7 @@ func (d *Daemon) startSource() error {
 	d.source = zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
 		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.root})
 	d.background("sources", d.source.Run)
-	return nil
+	return d.startGaps()
 }
 
 // background runs a part until Stop. What it returns before that is why the daemon ends.

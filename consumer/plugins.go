@@ -14,6 +14,7 @@ import (
 
 	"github.com/statscache/statscache/consumer/config"
 	"github.com/statscache/statscache/consumer/control"
+	"github.com/statscache/statscache/internal/durable"
 	"github.com/statscache/statscache/plugins/host"
 )
 
@@ -55,33 +56,10 @@ func (s switches) set(dataDir, id string, off bool) error {
 		return err
 	}
 	path := filepath.Join(dataDir, switchesFile)
-	if err := replaceFile(path, append(text, '\n')); err != nil {
+	if err := durable.ReplaceFile(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", path, unwrapPath(err))
 	}
 	return nil
-}
-
-// replaceFile puts a whole new file in the place of the old one: after a crash there is either.
-func replaceFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // CommandPlugin does what the verb of a plugin command says.

@@ -31,6 +31,9 @@ already is not counted twice. Beside a running daemon the daemon does it.
 The archive is treated with care: one request at a time, at most 5 a second and as much rest as work, longer when it
 fails or asks for it. --rate sets another bound; an archive on this machine has none.
 
+--gaps fetches only of the times of which events may be missing, as far as the daemon knows: when none ran, and when an
+endpoint was down. --from and --to bound them then. A gap is forgotten when the archive has given all that it has of it.
+
 --from and --to default to statscache.consumer.epoch and now, --url to statscache.datagrepper.endpoint. Exit status 1
 also says that the archive kept back some of what it says it has; the next run asks for that again.`,
 		Args: noArgs,
@@ -51,6 +54,7 @@ also says that the archive kept back some of what it says it has; the next run a
 	f.StringVar(&from, "from", "", "the earliest time to fetch")
 	f.StringVar(&to, "to", "", "fetch events before this time")
 	f.StringVar(&r.URL, "url", "", "the archive, such as https://apps.fedoraproject.org/datagrepper/raw")
+	f.BoolVar(&r.Gaps, "gaps", false, "fetch only of the times when no daemon listened, or an endpoint was down")
 	f.Float64Var(&r.Rate, "rate", 0, "at most so many requests a second")
 	f.BoolVar(&r.NoWait, "no-wait", false, "return when everything is archived, before the plugins have caught up")
 	return cmd
@@ -74,7 +78,7 @@ func runBackfill(cmd *cobra.Command, g *globals, r consumer.BackfillRequest) err
 	if g.json {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(sum)
 	} else {
-		err = printBackfill(cmd.OutOrStdout(), sum, time.Since(began))
+		err = printBackfill(cmd.OutOrStdout(), sum, time.Since(began), r.Gaps)
 	}
 	if err == nil && (len(sum.Incomplete) > 0 || len(sum.Rejected) > 0) {
 		err = errSaid
@@ -82,7 +86,7 @@ func runBackfill(cmd *cobra.Command, g *globals, r consumer.BackfillRequest) err
 	return err
 }
 
-func printBackfill(w io.Writer, sum consumer.BackfillSummary, took time.Duration) error {
+func printBackfill(w io.Writer, sum consumer.BackfillSummary, took time.Duration, gaps bool) error {
 	rejected := 0
 	for _, n := range sum.Rejected {
 		rejected += n
@@ -93,6 +97,9 @@ func printBackfill(w io.Writer, sum consumer.BackfillSummary, took time.Duration
 		fmt.Fprintf(w, ", %d older than the archive keeps", sum.Expired)
 	}
 	fmt.Fprintf(w, "; %d requests", sum.Requests)
+	if gaps {
+		fmt.Fprintf(w, " for %d gaps", sum.Gaps)
+	}
 	if sum.Failures > 0 {
 		fmt.Fprintf(w, ", %d of them failed and were repeated", sum.Failures)
 	}

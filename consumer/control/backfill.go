@@ -13,6 +13,7 @@ type BackfillRequest struct {
 	To     time.Time `json:"to"`
 	Rate   float64   `json:"rate"` // requests a second, 0 for what is polite
 	NoWait bool      `json:"no_wait"`
+	Gaps   bool      `json:"gaps"` // only of the times of which events are known to be missing; From and To bound them
 }
 
 // Window is a range of time of which an archive did not give all that it says it has.
@@ -36,6 +37,7 @@ type BackfillSummary struct {
 	Requests   int            `json:"requests"`
 	Failures   int            `json:"failures"` // requests that had to be repeated
 	Incomplete []Window       `json:"incomplete"`
+	Gaps       int            `json:"gaps"` // how many stretches of time were asked for, where only gaps were
 }
 
 // Backfiller is a Daemon that can fetch history. Progress gives events so far and about how many there will be.

@@ -205,3 +205,33 @@ func TestBackfill_FromAnotherInstance(t *testing.T) {
 	d.stop()
 	second.verifyClean()
 }
+
+// TestBackfill_Gaps: what came while no daemon listened is fetched, and nothing else.
+func TestBackfill_Gaps(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 1000, 100)
+	s := newSite(t, map[string]string{"endpoints": endpoints(map[string][]int{"bus": {b.port}})})
+	d := s.start()
+	b.waitSubscribed()
+	d.stop()
+	row := func(id string, at int64) fakearchive.Row {
+		return fakearchive.Row{Time: float64(at), Raw: fmt.Appendf(nil, `{"i":1,"msg_id":"2026-%s","timestamp":%d,"topic":"org.fedoraproject.dev.gap.x","msg":{}}`, id, at)}
+	}
+	now := time.Now().Unix()
+	archive := fakearchive.New(1, []fakearchive.Row{row("long-ago", now-3600), row("missed-1", now), row("missed-2", now)})
+	server := httptest.NewServer(archive)
+	defer server.Close()
+	fetch := []string{"backfill", "--gaps", "--url", server.URL + "/raw", "--json"}
+	want := func(r result, fetched, owned int) {
+		t.Helper()
+		var sum struct{ Fetched, Owned, Gaps int }
+		if err := json.Unmarshal([]byte(r.stdout), &sum); err != nil || sum.Fetched != fetched || sum.Owned != owned || sum.Gaps != 1 {
+			t.Errorf("%s (%v), want %d fetched and %d new of one gap", r.stdout, err, fetched, owned)
+		}
+	}
+	want(s.mustRun(append(fetch, "--from", fmt.Sprint(now-7200), "--to", "now")...), 2, 2)
+	d = s.start()
+	want(s.mustRun(fetch...), 2, 0) // so young that an archive may get more of it
+	d.stop()
+	s.verifyClean()
+}

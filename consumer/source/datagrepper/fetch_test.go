@@ -326,7 +326,7 @@ func TestFetch_IsPolite(t *testing.T) {
 }
 
 func TestSpans(t *testing.T) {
-	got := merged([]Span{{10, 20}, {5, 5}, {0, 3}, {20, 25}, {2, 4}})
+	got := Merged([]Span{{10, 20}, {5, 5}, {0, 3}, {20, 25}, {2, 4}})
 	if fmt.Sprint(got) != "[{0 4} {10 25}]" {
 		t.Errorf("merged %v", got)
 	}

@@ -9,10 +9,11 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/statscache/statscache/internal/durable"
 )
 
 // Span is a range of time, [From, To), in seconds since 1970.
@@ -73,7 +74,7 @@ func OpenState(path string) (*State, error) {
 			delete(s.of, name)
 			continue
 		}
-		a.Done, a.Wanted = merged(a.Done), merged(a.Wanted)
+		a.Done, a.Wanted = Merged(a.Done), Merged(a.Wanted)
 	}
 	return s, nil
 }
@@ -111,7 +112,7 @@ func (s *State) Want(archive string, w Span) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.at(archive)
-	a.Wanted = merged(append(a.Wanted, w))
+	a.Wanted = Merged(append(a.Wanted, w))
 	return s.save()
 }
 
@@ -156,7 +157,7 @@ func (s *State) apply(archive string, steps []step) error {
 		}
 		a.Open = nil
 		if x.done.len() > 0 {
-			a.Done = merged(append(a.Done, x.done))
+			a.Done = Merged(append(a.Done, x.done))
 		}
 	}
 	return s.save()
@@ -193,7 +194,7 @@ func packSeen(seen []uint64) string {
 func (s *State) save() error {
 	text, err := json.Marshal(s.of)
 	if err == nil {
-		err = replaceFile(s.path, text)
+		err = durable.ReplaceFile(s.path, text)
 	}
 	if err != nil {
 		return fmt.Errorf("note the progress of a backfill: %w", err)
@@ -201,30 +202,8 @@ func (s *State) save() error {
 	return nil
 }
 
-func replaceFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// merged gives spans in order, those that meet as one.
-func merged(list []Span) []Span {
+// Merged gives spans in order, those that meet as one.
+func Merged(list []Span) []Span {
 	list = slices.DeleteFunc(slices.Clone(list), func(s Span) bool { return s.len() <= 0 })
 	slices.SortFunc(list, func(a, b Span) int {
 		switch {

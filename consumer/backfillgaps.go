@@ -1,0 +1,149 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/statscache/statscache/consumer/control"
+	"github.com/statscache/statscache/consumer/gaps"
+	"github.com/statscache/statscache/consumer/source/datagrepper"
+	"github.com/statscache/statscache/consumer/source/zmq"
+)
+
+const (
+	// gapsFile keeps, in the data dir, when nobody listened.
+	gapsFile = "gaps.json"
+	// gapsEvery is how often it is noted that somebody listens: what a kill leaves in doubt is that long.
+	gapsEvery = 10 * time.Second
+	// gapMargin is how much more than a gap is fetched on both sides: clocks differ.
+	gapMargin = time.Minute
+)
+
+// startGaps notes when this process listens, and to whom it does not.
+func (d *Daemon) startGaps() error {
+	if len(listenTo(d.config)) == 0 {
+		return nil
+	}
+	ledger, err := gaps.Open(filepath.Join(d.config.DataDir, gapsFile))
+	if err == nil {
+		err = ledger.Begin(d.now().Unix())
+	}
+	if err != nil {
+		return err
+	}
+	d.gaps.Store(ledger)
+	d.background("gaps", func(ctx context.Context) error {
+		tick := time.NewTicker(gapsEvery)
+		defer tick.Stop()
+		for failing := false; ; {
+			var ended bool
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				ended = true
+			}
+			err := ledger.Note(d.now().Unix(), d.unheard(ended))
+			if err != nil && !failing {
+				d.log.Error("what is missing can't be noted; it is tried again", "error", err)
+			}
+			if failing = err != nil; ended {
+				return nil
+			}
+		}
+	})
+	return nil
+}
+
+// unheard names the endpoints that nothing comes from; at the end all are closed, which says nothing.
+func (d *Daemon) unheard(ended bool) (names []string) {
+	if ended {
+		return nil
+	}
+	for _, h := range d.health() {
+		if h.State != zmq.Up {
+			names = append(names, h.Name+" at "+h.Address)
+		}
+	}
+	return names
+}
+
+// backfillGaps fetches what is missing of the times when nobody listened, or not to all; under backfilling.
+func (d *Daemon) backfillGaps(ctx context.Context, r BackfillRequest, progress func(events, about int)) (BackfillSummary, error) {
+	ledger, now := d.gaps.Load(), d.now()
+	if ledger == nil {
+		var err error
+		if ledger, err = gaps.Open(filepath.Join(d.config.DataDir, gapsFile)); err != nil {
+			return BackfillSummary{}, err
+		}
+	}
+	state, err := datagrepper.OpenState(filepath.Join(d.config.DataDir, backfillFile))
+	if err != nil {
+		return BackfillSummary{}, err
+	}
+	key := datagrepper.Key(r.URL)
+	spans := state.Wanted(key)
+	for _, g := range ledger.Known(now.Unix()) {
+		margin := int64(gapMargin / time.Second)
+		spans = append(spans, datagrepper.Span{From: g.From - margin, To: min(g.To+margin, now.Unix()+1)})
+	}
+	spans = within(datagrepper.Merged(spans), r)
+	sum := BackfillSummary{URL: key, From: now.UTC(), To: now.UTC(), Rejected: map[string]int{}, Incomplete: []control.Window{}, Gaps: len(spans)}
+	for i, span := range spans {
+		one, err := d.fetch(ctx, r, state, span, func(events, about int) {
+			if progress != nil {
+				progress(sum.Fetched+events, sum.Fetched+about)
+			}
+		})
+		add(&sum, one, i == 0)
+		if err != nil {
+			return sum, err
+		}
+		if len(one.Incomplete) > 0 {
+			continue
+		}
+		done := min(span.To, now.Add(-datagrepper.Grace).Unix()) // what is younger may come late
+		if err := ledger.Close(span.From, done); err != nil {
+			return sum, err
+		}
+		if err := state.Satisfied(key, datagrepper.Span{From: span.From, To: done}); err != nil {
+			return sum, fmt.Errorf("note that a gap is closed: %w", err)
+		}
+	}
+	return sum, nil
+}
+
+// within cuts spans to what a request asks for.
+func within(spans []datagrepper.Span, r BackfillRequest) (out []datagrepper.Span) {
+	for _, s := range spans {
+		if !r.From.IsZero() {
+			s.From = max(s.From, r.From.Unix())
+		}
+		if !r.To.IsZero() {
+			s.To = min(s.To, r.To.Add(time.Second-time.Nanosecond).Unix())
+		}
+		if s.From < s.To {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// add puts a backfill into the sum of several.
+func add(sum *BackfillSummary, one BackfillSummary, first bool) {
+	if first {
+		sum.From = one.From
+	}
+	sum.To = one.To
+	sum.Fetched += one.Fetched
+	sum.Owned += one.Owned
+	sum.Duplicates += one.Duplicates
+	sum.Expired += one.Expired
+	sum.Requests += one.Requests
+	sum.Failures += one.Failures
+	for reason, n := range one.Rejected {
+		sum.Rejected[reason] += n
+	}
+	sum.Incomplete = append(sum.Incomplete, one.Incomplete...)
+}

@@ -1,0 +1,183 @@
+// Package gaps remembers when nobody listened to the bus, or to some of it: of those times events may be missing.
+package gaps
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/statscache/statscache/internal/durable"
+)
+
+const (
+	// mostGaps bounds what is remembered: beyond it the oldest two of them become one.
+	mostGaps = 10_000
+	// maxFile bounds the file, in bytes.
+	maxFile = 16 << 20
+	// near is how far apart, in seconds, two gaps of one reason may be to be one.
+	near = 15
+)
+
+// Stopped is why there is a gap while no daemon listened at all.
+const Stopped = "no statscache listened"
+
+// Gap is a stretch of time, [From, To), in seconds since 1970, and why events of it may be missing.
+type Gap struct {
+	From int64  `json:"from"`
+	To   int64  `json:"to"`
+	Why  string `json:"why"`
+}
+
+// Ledger is the gaps of one data dir, in a file.
+type Ledger struct {
+	path string
+	mu   sync.Mutex
+	kept kept
+	down map[string]int64 // endpoints that are down, and until when that is noted
+	live bool             // somebody listens through this ledger
+}
+
+// kept is the file.
+type kept struct {
+	Listened int64 `json:"listened"` // somebody listened until then; 0 where nobody ever has
+	Gaps     []Gap `json:"gaps"`     // by their begin
+}
+
+// Open reads the file; where there is none, nobody has listened yet.
+func Open(path string) (*Ledger, error) {
+	l := &Ledger{path: path, down: map[string]int64{}}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err == nil && info.Size() > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(path)
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &l.kept)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("gaps: %s: %w; remove the file, and with it what is known of them", path, err)
+	}
+	l.kept.Gaps = slices.DeleteFunc(l.kept.Gaps, func(g Gap) bool { return g.From >= g.To })
+	return l, nil
+}
+
+// Begin notes that somebody listens from now on; nobody did since the last Note.
+func (l *Ledger) Begin(now int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept.Gaps = l.all(now)
+	l.kept.Listened, l.live = now, true
+	return l.save()
+}
+
+// Note says that somebody has listened up to now, but for endpoints that are down.
+func (l *Ledger) Note(now int64, down []string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := max(l.kept.Listened, 0)
+	for name := range l.down {
+		if !slices.Contains(down, name) {
+			delete(l.down, name)
+		}
+	}
+	for _, name := range down {
+		from, known := l.down[name]
+		if !known {
+			from = min(before, now) // it may have gone right after the last look
+		}
+		l.add(Gap{from, now, "endpoint " + name + " was down"})
+		l.down[name] = now
+	}
+	l.kept.Listened = max(l.kept.Listened, now)
+	return l.save()
+}
+
+// add lengthens the last gap of the same reason, or adds one. Under mu.
+func (l *Ledger) add(g Gap) {
+	if g.From >= g.To {
+		return
+	}
+	for i := len(l.kept.Gaps) - 1; i >= 0; i-- {
+		if x := &l.kept.Gaps[i]; x.Why == g.Why && x.To+near >= g.From && x.From <= g.To {
+			x.From, x.To = min(x.From, g.From), max(x.To, g.To)
+			return
+		}
+	}
+	l.kept.Gaps = append(l.kept.Gaps, g)
+	slices.SortStableFunc(l.kept.Gaps, func(a, b Gap) int {
+		switch {
+		case a.From < b.From:
+			return -1
+		case a.From > b.From:
+			return 1
+		}
+		return 0
+	})
+	if len(l.kept.Gaps) > mostGaps {
+		first, second := l.kept.Gaps[0], l.kept.Gaps[1]
+		l.kept.Gaps = slices.Delete(l.kept.Gaps, 0, 1)
+		l.kept.Gaps[0] = Gap{first.From, max(first.To, second.To), first.Why}
+	}
+}
+
+// Known gives all gaps up to now: where nobody listens, the time since somebody did is one.
+func (l *Ledger) Known(now int64) []Gap {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all(now)
+}
+
+// all is Known; under mu.
+func (l *Ledger) all(now int64) []Gap {
+	out := slices.Clone(l.kept.Gaps)
+	if !l.live && l.kept.Listened > 0 {
+		out = append(out, Gap{l.kept.Listened, max(now, l.kept.Listened+1), Stopped}) // a second is long enough to miss some
+	}
+	return out
+}
+
+// Close forgets the gaps of a stretch of time: its events are here.
+func (l *Ledger) Close(from, to int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var left []Gap
+	for _, g := range l.kept.Gaps {
+		if g.To <= from || g.From >= to {
+			left = append(left, g)
+			continue
+		}
+		if g.From < from {
+			left = append(left, Gap{g.From, from, g.Why})
+		}
+		if g.To > to {
+			left = append(left, Gap{to, g.To, g.Why})
+		}
+	}
+	l.kept.Gaps = left
+	if !l.live && l.kept.Listened >= from && l.kept.Listened < to {
+		l.kept.Listened = to
+	}
+	return l.save()
+}
+
+// save writes the file; under mu.
+func (l *Ledger) save() error {
+	text, err := json.Marshal(l.kept)
+	if err == nil {
+		err = durable.ReplaceFile(l.path, append(text, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("note gaps in %s: %w", l.path, err)
+	}
+	return nil
+}
