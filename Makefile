@@ -37,7 +37,7 @@ browser: # the tests open pages in Debian's chromium and look at them with axe-c
 	@tools/axe.sh
 
 pictures: ## the README's screenshots anew, of the demo that runs on 127.0.0.1:8840
-	$(GO) run ./tools/screenshot -out docs -height 1100 start=http://127.0.0.1:8840/web/getting-started 'metric=http://127.0.0.1:8840/web/dashboard/volume-by-category?as=line&from=now-15m&step=15s&group-by=category'
+	$(GO) run ./tools/screenshot -out docs -height 1100 start=http://127.0.0.1:8840/web/getting-started 'metric=http://127.0.0.1:8840/web/dashboard/volume-by-category?as=line&from=now-3h&group-by=category'
 
 check: ## format, vet, staticcheck, forbidden sockets, generated files
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.*')); \
@@ -50,9 +50,10 @@ check: ## format, vet, staticcheck, forbidden sockets, generated files
 test: python browser check ## everything that must hold, in a few minutes; says what it skipped
 	@$(WITHPYTHON) $(GO) run ./tools/testrun -require '$(NEED)' -- -race -timeout 30m ./...
 
-e2e: python ## the long end-to-end suites: crashes, chaos, large random comparisons, a minute of fuzzing each; up to 30 minutes
+e2e: python browser ## the long end-to-end suites: crashes, chaos, large random comparisons, a minute of fuzzing each; up to 30 minutes
 	@rm -f $(REPORT); ended=0; $(WITHPYTHON) \
 	STATSCACHE_REPORT=$(REPORT) STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 60m ./internal/e2e ./store/crate || ended=1; \
+	STATSCACHE_LONG=1 $(GO) test -count=1 -run '^TestBrowser_Pages' ./api || ended=1; \
 	GO='$(GO)' tools/fuzz.sh 1m 5s >>$(REPORT) || ended=1; cat $(REPORT); exit $$ended
 
 soak: python ## hours: half an hour under faults, ten minutes without the store, then fuzzing (SOAKTIME, FUZZTIME, FUZZOTHERS)

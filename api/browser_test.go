@@ -226,7 +226,8 @@ func TestBrowser_PagesAreDrawnSilentlyAndUsable(t *testing.T) {
 			t.Skip("no axe-core here: make browser fetches it through npm, then go test ./api -run TestBrowser_Pages")
 		}
 	})
-	for _, path := range browserPaths {
+	everyWay := os.Getenv("STATSCACHE_LONG") == "1" // else axe-core looks at every page in one of the two ways
+	for i, path := range browserPaths {
 		for _, as := range []struct {
 			width  int64
 			scheme string
@@ -243,7 +244,7 @@ func TestBrowser_PagesAreDrawnSilentlyAndUsable(t *testing.T) {
 				t.Errorf("%s: loaded from elsewhere: %v", where, more)
 			}
 			b.silent(where)
-			if axe != "" {
+			if axe != "" && (everyWay || (as.scheme == "light") == (i%2 == 0)) {
 				for _, fault := range b.violations(where, axe, as.scheme == "light") {
 					t.Errorf("%s: axe-core: %s", where, fault)
 				}
