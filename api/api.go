@@ -53,6 +53,7 @@ type Options struct {
 	Store   Store
 	Plugins func() []PluginStatus // none when nil
 	Status  func() Status         // an empty one when nil
+	Gaps    func() []Gap          // none when nil
 	// Explain finds the events behind a number; there is no such route when it is nil. ErrUnknown: no such metric.
 	Explain func(ctx context.Context, q ExplainQuery) (Explanation, error)
 
@@ -75,6 +76,7 @@ type Server struct {
 	store    Store
 	plugins  func() []PluginStatus
 	status   func() Status
+	gaps     func() []Gap
 	explain  func(ctx context.Context, q ExplainQuery) (Explanation, error)
 	explains chan struct{} // a token per explanation that may run
 	events   store.Finder  // nil where the store doesn't find events
@@ -119,7 +121,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		store: o.Store, plugins: o.Plugins, status: o.Status, explain: o.Explain, explains: make(chan struct{}, explainsAtOnce), base: base,
+		store: o.Store, plugins: o.Plugins, status: o.Status, gaps: o.Gaps, explain: o.Explain, explains: make(chan struct{}, explainsAtOnce), base: base,
 		now: o.Now, log: o.Logger,
 	}
 	if s.log == nil {
@@ -131,6 +133,9 @@ func New(o Options) (*Server, error) {
 	}
 	if s.plugins == nil {
 		s.plugins = func() []PluginStatus { return nil }
+	}
+	if s.gaps == nil {
+		s.gaps = func() []Gap { return nil }
 	}
 	if s.status == nil {
 		s.status = func() Status { return Status{} }

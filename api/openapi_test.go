@@ -112,6 +112,7 @@ func contractCases() map[string][]string {
 		"/api/{ident}/layout":    {"/api/" + releng + "/layout", "/api/volume-1s/layout", "/api/" + releng + "/layout?callback=x"},
 		"/api/v1/plugins":        {"/api/v1/plugins"},
 		"/api/v1/status":         {"/api/v1/status"},
+		"/api/v1/gaps":           {"/api/v1/gaps"},
 		"/api/v1/metrics":        {"/api/v1/metrics"},
 		"/api/v1/stream":         {"/api/v1/stream?metrics=nothing", "/api/v1/stream?metric=volume"}, // one that is open never ends
 		"/api/v1/metrics/{id}":   {"/api/v1/metrics/volume", "/api/v1/metrics/nothing"},

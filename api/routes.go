@@ -52,6 +52,7 @@ func (s *Server) routes() *echo.Echo {
 	}
 	v1("/api/v1/plugins", func(echo.Context) (question, error) { return s.pluginsQuestion(), nil })
 	v1("/api/v1/status", func(echo.Context) (question, error) { return s.statusQuestion(), nil })
+	v1("/api/v1/gaps", func(echo.Context) (question, error) { return s.gapsQuestion(), nil })
 	v1("/api/v1/metrics", func(echo.Context) (question, error) { return s.metricsQuestion(), nil })
 	v1("/api/v1/metrics/:id", s.metricQuestion)
 	data := func(path string, plan func(c echo.Context) (question, error)) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/consumer/gaps"
 	"github.com/statscache/statscache/consumer/source/datagrepper"
@@ -54,6 +55,22 @@ func (d *Daemon) startGaps() error {
 		}
 	})
 	return nil
+}
+
+// Gaps tells of what times events may be missing.
+func (d *Daemon) Gaps() []api.Gap {
+	ledger := d.gaps.Load()
+	if ledger == nil {
+		return nil
+	}
+	return toldGaps(ledger, d.now())
+}
+
+func toldGaps(ledger *gaps.Ledger, now time.Time) (out []api.Gap) {
+	for _, g := range ledger.Known(now.Unix()) {
+		out = append(out, api.Gap{From: time.Unix(g.From, 0), To: time.Unix(g.To, 0), Reason: g.Why})
+	}
+	return out
 }
 
 // unheard names the endpoints that nothing comes from; at the end all are closed, which says nothing.

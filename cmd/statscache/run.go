@@ -98,6 +98,7 @@ type answering interface {
 	Store() api.Store
 	Plugins() []api.PluginStatus
 	Status() api.Status
+	Gaps() []api.Gap
 	Explain(ctx context.Context, q api.ExplainQuery) (api.Explanation, error)
 	Ready() []api.Check
 }
@@ -105,7 +106,7 @@ type answering interface {
 // show serves the API and what operators ask for until stop is called; failed tells of a listener that gave up. The
 // listeners are closed where that can't begin.
 func show(p answering, c *config.Config, log *slog.Logger, registry *prometheus.Registry, public, admin net.Listener) (face *api.Server, failed <-chan error, stop func() error, err error) {
-	face, err = api.New(api.Options{Store: p.Store(), Plugins: p.Plugins, Status: p.Status, Explain: p.Explain, BaseURL: c.BaseURL,
+	face, err = api.New(api.Options{Store: p.Store(), Plugins: p.Plugins, Status: p.Status, Gaps: p.Gaps, Explain: p.Explain, BaseURL: c.BaseURL,
 		DefaultRows: c.DefaultRowsPerPage, MaximumRows: c.MaximumRowsPerPage, Logger: log, Registry: registry})
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, public.Close(), admin.Close())

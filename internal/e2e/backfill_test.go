@@ -232,6 +232,9 @@ func TestBackfill_Gaps(t *testing.T) {
 	want(s.mustRun(append(fetch, "--from", fmt.Sprint(now-7200), "--to", "now")...), 2, 2)
 	d = s.start()
 	want(s.mustRun(fetch...), 2, 0) // so young that an archive may get more of it
+	if code, body, err := get("http://" + d.api + "/api/v1/gaps"); code != 200 || !strings.Contains(body, `"reason":"no statscache listened"`) {
+		t.Errorf("/api/v1/gaps: %d, %v: %s", code, err, body)
+	}
 	d.stop()
 	s.verifyClean()
 }
