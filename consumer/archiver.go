@@ -16,9 +16,9 @@ import (
 const (
 	// archiveBytes bounds what one call to Archive gets, and leastBytes how little a slow store makes of it.
 	archiveBytes = 8 << 20
-	leastBytes   = 64 << 10
-	// archiveAim is how long a call should take at most.
-	archiveAim = time.Second
+	leastBytes   = 512 << 10
+	// archiveAim is how long a call should take at most. A call has a cost of its own: many short ones would take longer.
+	archiveAim = 5 * time.Second
 	// gatherPause lets small live blocks gather before they are archived together: every call is a durable write.
 	gatherPause = 10 * time.Millisecond
 	// smallGroup is the number of events below which gathering is worth the pause.
@@ -84,7 +84,7 @@ type archiver struct {
 	inbox *unreadable            // nil without an inbox
 }
 
-// pace is how much one call to Archive gets: as much as a store takes in about a second. What a call has done counts for
+// pace is how much one call to Archive gets: as much as a store takes in some seconds. What a call has done counts for
 // nothing before its end, so on a slow store a process that is killed or fenced now and then would never get anywhere with
 // long ones.
 type pace struct{ bytes int }

@@ -230,7 +230,7 @@ func (c *clusterChaos) heard(from, to time.Time) bool {
 func TestClusterChaos_EveryRoleOnThreeNodes(t *testing.T) {
 	faults, rate, pause, within := len(clusterFaults), 50, 600*time.Millisecond, 4*time.Minute
 	if long() {
-		faults, rate, pause, within = 200, 100, 1500*time.Millisecond, 10*time.Minute
+		faults, rate, pause, within = 200, 50, 1200*time.Millisecond, 10*time.Minute
 	}
 	if text := os.Getenv(chaosFaults); text != "" {
 		var err error
