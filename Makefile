@@ -63,8 +63,9 @@ soak: python ## hours: half an hour under faults, ten minutes without the store,
 
 bench: python ## the figures of speed and memory, with the machine they were measured on
 	@GO='$(GO)' tools/machine.sh
-	@$(WITHPYTHON) $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count=1 -timeout 60m ./internal/e2e
+	@$(WITHPYTHON) CRATE_HEAP_SIZE=$${CRATE_HEAP_SIZE:-1g} $(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -count=1 -timeout 60m ./internal/e2e
 	@$(GO) test -run '^$$' -bench '$(if $(filter .,$(BENCH)),^Benchmark(Sums|Counts)$$,$(BENCH))' -benchtime 20x -count=1 -timeout 60m ./store/sqlite ./api
+	@CRATE_HEAP_SIZE=$${CRATE_HEAP_SIZE:-1g} $(GO) test -run '^$$' -bench '$(if $(filter .,$(BENCH)),^Benchmark(Counters|Find)$$,$(BENCH))' -benchtime 50x -count=1 -timeout 60m ./store/crate
 
 clean: ## remove what build made
 	rm -f statscache

@@ -215,19 +215,36 @@ func pick(list []store.Metric, metric string, interval time.Duration) (store.Met
 	return list[i], nil
 }
 
-// served finds the generation of a metric that is shown.
+// served finds the generation of a metric that is shown. Whose a metric is hardly ever changes, and where it did the
+// former owner's row has it no more: so it is asked for only when that row does not fit.
 func (d *DB) served(ctx context.Context, metric string, interval time.Duration) (m store.ServedMetric, err error) {
-	if m.Plugin, err = d.ownerOf(ctx, metric); err != nil {
-		return m, err
+	d.mu.Lock()
+	known := d.owners[metric]
+	d.mu.Unlock()
+	if known != "" {
+		if m, err = d.servedBy(ctx, known, metric, interval); !errors.Is(err, store.ErrUnknown) {
+			return m, err
+		}
 	}
-	if m.Plugin == "" {
-		return m, fmt.Errorf("%w metric %s", store.ErrUnknown, metric)
-	}
-	doc, err := d.pluginOf(ctx, m.Plugin)
+	owner, err := d.ownerOf(ctx, metric)
 	if err != nil {
 		return m, err
 	}
-	m.Generation = doc.Serving
+	if owner == "" {
+		return m, fmt.Errorf("%w metric %s", store.ErrUnknown, metric)
+	}
+	d.mu.Lock()
+	d.owners[metric] = owner
+	d.mu.Unlock()
+	return d.servedBy(ctx, owner, metric, interval)
+}
+
+func (d *DB) servedBy(ctx context.Context, plugin, metric string, interval time.Duration) (m store.ServedMetric, err error) {
+	doc, err := d.pluginOf(ctx, plugin)
+	if err != nil {
+		return m, err
+	}
+	m.Plugin, m.Generation = plugin, doc.Serving
 	m.Metric, err = pick(doc.Definitions[doc.Serving].Metrics, metric, interval)
 	return m, err
 }

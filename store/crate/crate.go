@@ -63,6 +63,7 @@ type DB struct {
 	streams  map[string]*ownStream
 	versions map[string]raised // by metric, as known to this process
 	horizons map[horizonOf]int64
+	owners   map[string]string      // plugin by metric, as last seen
 	series   map[string]seriesCount // by metric, as last counted
 
 	stop context.CancelFunc // of the watch
@@ -93,7 +94,7 @@ func open(ctx context.Context, o Options, deadline func() time.Duration) (*DB, e
 		return nil, fmt.Errorf("open %s: %w", conf.ConnConfig.Host, err)
 	}
 	d := &DB{pool: pool, log: o.Logger.With("component", "store"), opts: o,
-		streams: map[string]*ownStream{}, versions: map[string]raised{}, horizons: map[horizonOf]int64{}, series: map[string]seriesCount{}, done: make(chan struct{})}
+		streams: map[string]*ownStream{}, versions: map[string]raised{}, horizons: map[horizonOf]int64{}, owners: map[string]string{}, series: map[string]seriesCount{}, done: make(chan struct{})}
 	if d.deadline = deadline; deadline == nil {
 		d.deadline = func() time.Duration { return o.Statement }
 	}
