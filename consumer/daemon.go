@@ -142,7 +142,7 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 		return err
 	}
 	d.onStop("data dir", lock.release)
-	if d.store, err = openEngine(ctx, c, sqlite.Options{Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint}); err != nil {
+	if d.store, err = openEngine(ctx, c, storeWithin, sqlite.Options{Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint}); err != nil {
 		return err
 	}
 	d.onStop("store", d.store.Close)

@@ -12,24 +12,26 @@ import (
 	"github.com/statscache/statscache/store/sqlite"
 )
 
-// openStore opens the store that the configuration names.
+// openStore opens the store that the configuration names, for a command.
 func openStore(ctx context.Context, c *config.Config, readOnly bool, log *slog.Logger, now func() time.Time) (store.Store, error) {
-	return openEngine(ctx, c, sqlite.Options{ReadOnly: readOnly, Logger: log, Now: now})
+	wait := storeWithin
+	if readOnly {
+		wait = readerWithin
+	}
+	return openEngine(ctx, c, wait, sqlite.Options{ReadOnly: readOnly, Logger: log, Now: now})
 }
 
-// How long a CrateDB may take to answer at the start: a daemon may be started together with it, and one statement may
-// have to be repeated that was given up.
 const (
-	storeWithin  = 45 * time.Second
+	// storeWithin is how long a CrateDB may be silent when a process starts that goes on for long: it may be started
+	// together with it, and one statement may have to be repeated that was given up.
+	storeWithin = 45 * time.Second
+	// readerWithin is the same for a command that somebody waits for.
 	readerWithin = 10 * time.Second
 )
 
-func openEngine(ctx context.Context, c *config.Config, o sqlite.Options) (store.Store, error) {
+// openEngine opens the store, with so much patience where it is a CrateDB.
+func openEngine(ctx context.Context, c *config.Config, wait time.Duration, o sqlite.Options) (store.Store, error) {
 	if c.Store.Kind == "crate" {
-		wait := storeWithin
-		if o.ReadOnly {
-			wait = readerWithin
-		}
 		s, err := crate.Open(ctx, crate.Options{URL: c.Store.URL, Logger: o.Logger, Wait: wait, Failpoint: o.Failpoint})
 		if err != nil {
 			return nil, fmt.Errorf("store %s: %w", c.Store, err)

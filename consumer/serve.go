@@ -17,6 +17,7 @@ import (
 	"github.com/statscache/statscache/consumer/gaps"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
+	"github.com/statscache/statscache/store/sqlite"
 )
 
 // askStore bounds a question to the store or to a daemon beside for the status.
@@ -47,9 +48,13 @@ func OpenServer(ctx context.Context, o Options) (*Server, error) {
 	if _, err := os.Stat(c.Store.Path); c.Store.Kind == "sqlite" && errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("there is nothing to serve yet: %s does not exist; `statscache run` makes it", c.Store.Path)
 	}
-	s, h, done, err := openForRecount(ctx, c, true, o.Logger)
+	s, err := openEngine(ctx, c, storeWithin, sqlite.Options{ReadOnly: true, Logger: o.Logger, Now: time.Now})
 	if err != nil {
 		return nil, err
+	}
+	h, done, err := recountOn(s, c, o.Logger)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	v := &Server{config: c, bundled: o.Bundled, version: o.Version, started: time.Now().UTC(), log: o.Logger, store: s, host: h, done: done}
 	if v.cluster, err = joinCluster(ctx, s, false, v.about, o.Logger); err != nil {

@@ -183,14 +183,22 @@ func openForRecount(ctx context.Context, c *config.Config, readOnly bool, log *s
 	if s, err = openStore(ctx, c, readOnly, log, time.Now); err != nil {
 		return nil, nil, nil, err
 	}
+	if h, done, err = recountOn(s, c, log); err != nil {
+		return nil, nil, nil, errors.Join(err, s.Close())
+	}
+	return s, h, done, nil
+}
+
+// recountOn makes the host of openForRecount on a store; done closes both.
+func recountOn(s store.Store, c *config.Config, log *slog.Logger) (h *host.Host, done func() error, err error) {
 	runDir, err := os.MkdirTemp("", "statscache-recount-")
 	if err != nil {
-		return nil, nil, nil, errors.Join(fmt.Errorf("make a folder for plugin sockets: %w", err), s.Close())
+		return nil, nil, fmt.Errorf("make a folder for plugin sockets: %w", err)
 	}
 	if h, err = host.New(host.Options{RunDir: runDir, Config: c.PluginsConfig, Logger: log}); err != nil {
-		return nil, nil, nil, errors.Join(err, os.RemoveAll(runDir), s.Close())
+		return nil, nil, errors.Join(err, os.RemoveAll(runDir))
 	}
-	return s, h, func() error { return errors.Join(h.Close(), os.RemoveAll(runDir), s.Close()) }, nil
+	return h, func() error { return errors.Join(h.Close(), os.RemoveAll(runDir), s.Close()) }, nil
 }
 
 // all verifies plugin by plugin.

@@ -22,7 +22,7 @@ const benchSchema = "STATSCACHE_BENCH_CRATE"
 // benchYear is when what the large benchmarks read begins.
 var benchYear = time.Date(2018, 1, 1, 0, 0, 0, 0, time.UTC) // immutable
 
-const benchPart = 250_000 // rows made by one statement
+const benchPart = 100_000 // rows made by one statement
 
 // filled opens a schema with rows that the server itself makes, which are there already where the schema is kept.
 // rows is how many statements of benchPart at most make, by what they count from and to; all is how many rows there are
@@ -40,7 +40,7 @@ func filled(b *testing.B, prepare func(d *DB), table string, all int, parts []st
 			return u.String()
 		}
 	}
-	d, err := Open(b.Context(), Options{URL: at(b)})
+	d, err := Open(b.Context(), Options{URL: at(b), Statement: 10 * time.Minute})
 	if err != nil {
 		b.Fatal(err)
 	}
