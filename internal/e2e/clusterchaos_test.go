@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -242,6 +243,9 @@ func (c *clusterChaos) kill(members []*member) bool {
 	signal([]int{m.d.pid()}, syscall.SIGKILL)
 	<-m.d.exited
 	m.down = true
+	if err := errors.Join(os.RemoveAll(m.site.temp), os.Mkdir(m.site.temp, 0o700)); err != nil { // it could not do so itself
+		c.t.Fatal(err)
+	}
 	away := c.between(0, 2*time.Second)
 	if c.random.IntN(4) == 0 {
 		away = c.between(9*time.Second, 14*time.Second) // others have taken over by then

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/statscache/statscache/internal/cratetest"
 	"github.com/statscache/statscache/store"
@@ -25,8 +26,7 @@ var benchYear = time.Date(2018, 1, 1, 0, 0, 0, 0, time.UTC) // immutable
 const benchPart = 100_000 // rows made by one statement
 
 // filled opens a schema with rows that the server itself makes, which are there already where the schema is kept.
-// rows is how many statements of benchPart at most make, by what they count from and to; all is how many rows there are
-// in the end.
+// parts are the statements that make them, all is how many there are in the end.
 func filled(b *testing.B, prepare func(d *DB), table string, all int, parts []string) *DB {
 	b.Helper()
 	at := cratetest.Start
@@ -57,16 +57,16 @@ func filled(b *testing.B, prepare func(d *DB), table string, all int, parts []st
 	if have() != all {
 		prepare(d)
 		began := time.Now()
+		g, ctx := errgroup.WithContext(b.Context())
+		g.SetLimit(inFlight)
 		for _, sql := range parts {
-			if err := d.exec(b.Context(), "fill "+table, sql); err != nil {
-				b.Fatal(err)
-			}
+			g.Go(func() error { return d.exec(ctx, "fill "+table, sql) })
+		}
+		if err := g.Wait(); err != nil {
+			b.Fatal(err)
 		}
 		if n := have(); n != all {
 			b.Fatalf("%d rows, want %d", n, all)
-		}
-		if err := d.exec(b.Context(), "settle", "OPTIMIZE TABLE "+table); err != nil {
-			b.Fatal(err)
 		}
 		b.Logf("%d rows made in %s", all, time.Since(began).Round(time.Second))
 	}
