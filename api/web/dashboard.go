@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // lookback is a window that ends now.
@@ -26,8 +28,10 @@ type card struct {
 	Known  bool      // Total is what was counted
 }
 
-// crowd is how many people the dashboard names.
-const crowd = 12
+const (
+	crowd      = 12 // people that the dashboard names
+	asksAtOnce = 4  // questions that it has answered side by side
+)
 
 // dashboard is GET /web/dashboard: every metric with what it counted lately.
 func (w *Web) dashboard(ctx context.Context, r Request) (Reply, error) {
@@ -47,21 +51,26 @@ func (w *Web) dashboard(ctx context.Context, r Request) (Reply, error) {
 	if err := w.fetch(ctx, &st, "/api/v1/status", nil); err != nil {
 		return Reply{}, err
 	}
-	cards := make([]card, 0, len(list))
-	ids := make([]string, 0, len(list))
-	for _, m := range list {
-		draw := w.countCard
-		if m.Latest() {
-			draw = w.latestCard
-		}
-		c, err := draw(ctx, m, back)
-		if err != nil {
-			return Reply{}, err
-		}
-		cards, ids = append(cards, c), append(ids, m.ID)
+	cards, ids := make([]card, len(list)), make([]string, len(list))
+	var people topRows
+	asking, ctx := errgroup.WithContext(ctx)
+	asking.SetLimit(asksAtOnce)
+	for i, m := range list {
+		ids[i] = m.ID
+		asking.Go(func() (err error) {
+			if m.Latest() {
+				cards[i], err = w.latestCard(ctx, m)
+			} else {
+				cards[i], err = w.countCard(ctx, m, back)
+			}
+			return err
+		})
 	}
-	people, err := w.busiest(ctx, list, back)
-	if err != nil {
+	asking.Go(func() (err error) {
+		people, err = w.busiest(ctx, list, back)
+		return err
+	})
+	if err := asking.Wait(); err != nil {
 		return Reply{}, err
 	}
 	return w.render(r, "dashboard", "Dashboard", struct {
@@ -118,7 +127,7 @@ func change(now, before int64) string {
 }
 
 // latestCard is how many things a metric keeps the latest value of.
-func (w *Web) latestCard(ctx context.Context, m metric, _ lookback) (card, error) {
+func (w *Web) latestCard(ctx context.Context, m metric) (card, error) {
 	c := card{metric: m}
 	var rows latestRows
 	err := w.fetch(ctx, &rows, about(m.ID, "latest"), nil)
