@@ -52,7 +52,7 @@ type history struct {
 // historyLine is a message: texts, with what is put in between them.
 type historyLine struct {
 	texts [][]byte
-	puts  []byte // 'u' for a user, 'p' for a package, 't' for what may follow the topic
+	puts  []byte // 'u' for a user, 'p' for a package, 't' for what may follow the topic, 'n' for a topic that ends with its category
 }
 
 const (
@@ -76,7 +76,12 @@ func newHistory(t testing.TB, events int, begin time.Time, span time.Duration) *
 			}
 		}
 		topic := rest[bytes.Index(rest, []byte(`"topic":"`))+len(`"topic":"`):]
-		x.cut([]byte(`"topic":"`+string(topic[:bytes.IndexByte(topic, '"')])), -1, 't')
+		topic = topic[:bytes.IndexByte(topic, '"')]
+		kind := byte('t')
+		if bytes.Count(topic, []byte(".")) < 4 {
+			kind = 'n'
+		}
+		x.cut(append([]byte(`"topic":"`), topic...), -1, kind)
 		h.templates = append(h.templates, x)
 	}
 	return h
@@ -213,7 +218,7 @@ func (h *history) topics() (list []string) {
 	n := map[string]int{}
 	for _, t := range h.templates {
 		for k, kind := range t.puts {
-			if kind == 't' {
+			if kind == 't' || kind == 'n' {
 				text := t.texts[k]
 				n[string(text[bytes.LastIndexByte(text, '"')+1:])]++
 			}
