@@ -121,6 +121,9 @@ func (d *Daemon) fetch(ctx context.Context, r BackfillRequest, state *datagreppe
 	for _, w := range result.Incomplete {
 		sum.Incomplete = append(sum.Incomplete, control.Window{From: time.Unix(w.From, 0).UTC(), To: time.Unix(w.To, 0).UTC(), Have: w.Have, Total: w.Total})
 	}
+	if err == nil && len(result.Incomplete) == 0 {
+		err = d.closeGaps(span, began)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -88,12 +88,10 @@ func (d *Daemon) unheard(ended bool) (names []string) {
 
 // backfillGaps fetches what is missing of the times when nobody listened, or not to all; under backfilling.
 func (d *Daemon) backfillGaps(ctx context.Context, r BackfillRequest, progress func(events, about int)) (BackfillSummary, error) {
-	ledger, now := d.gaps.Load(), d.now()
-	if ledger == nil {
-		var err error
-		if ledger, err = gaps.Open(filepath.Join(d.config.DataDir, gapsFile)); err != nil {
-			return BackfillSummary{}, err
-		}
+	now := d.now()
+	ledger, err := d.ledger()
+	if err != nil {
+		return BackfillSummary{}, err
 	}
 	state, err := datagrepper.OpenState(filepath.Join(d.config.DataDir, backfillFile))
 	if err != nil {
@@ -120,15 +118,35 @@ func (d *Daemon) backfillGaps(ctx context.Context, r BackfillRequest, progress f
 		if len(one.Incomplete) > 0 {
 			continue
 		}
-		done := min(span.To, now.Add(-datagrepper.Grace).Unix()) // what is younger may come late
-		if err := ledger.Close(span.From, done); err != nil {
-			return sum, err
-		}
-		if err := state.Satisfied(key, datagrepper.Span{From: span.From, To: done}); err != nil {
+		if err := state.Satisfied(key, closed(span, now)); err != nil {
 			return sum, fmt.Errorf("note that a gap is closed: %w", err)
 		}
 	}
 	return sum, nil
+}
+
+// ledger gives the one that is written, or where nothing listens what the file says.
+func (d *Daemon) ledger() (*gaps.Ledger, error) {
+	if l := d.gaps.Load(); l != nil {
+		return l, nil
+	}
+	return gaps.Open(filepath.Join(d.config.DataDir, gapsFile))
+}
+
+// closed is the part of a span that was fetched of which nothing can come any more: an archive may get events late.
+func closed(span datagrepper.Span, now time.Time) datagrepper.Span {
+	span.To = min(span.To, now.Add(-datagrepper.Grace).Unix())
+	return span
+}
+
+// closeGaps forgets the gaps in a span of which everything was fetched.
+func (d *Daemon) closeGaps(span datagrepper.Span, began time.Time) error {
+	ledger, err := d.ledger()
+	if err != nil {
+		return err
+	}
+	span = closed(span, began)
+	return ledger.Close(span.From, span.To)
 }
 
 // within cuts spans to what a request asks for.

@@ -151,11 +151,13 @@ func (l *Ledger) Close(from, to int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var left []Gap
+	changed := false
 	for _, g := range l.kept.Gaps {
 		if g.To <= from || g.From >= to {
 			left = append(left, g)
 			continue
 		}
+		changed = true
 		if g.From < from {
 			left = append(left, Gap{g.From, from, g.Why})
 		}
@@ -165,7 +167,10 @@ func (l *Ledger) Close(from, to int64) error {
 	}
 	l.kept.Gaps = left
 	if !l.live && l.kept.Listened >= from && l.kept.Listened < to {
-		l.kept.Listened = to
+		l.kept.Listened, changed = to, true
+	}
+	if !changed {
+		return nil
 	}
 	return l.save()
 }
