@@ -238,3 +238,29 @@ func benchStats(b *testing.B, s *site) {
 		})
 	}
 }
+
+// BenchmarkBackfill_FromAnotherInstance fetches a month of another statscache's archive on this machine: events/s from the
+// start of the command to its end, when they are archived, and when every plugin has counted them too.
+func BenchmarkBackfill_FromAnotherInstance(b *testing.B) {
+	const events = 200_000
+	for range b.N {
+		h := newHistory(b, events, time.Now().Add(-40*24*time.Hour).Truncate(time.Hour), 30*24*time.Hour)
+		file := filepath.Join(b.TempDir(), "events.jsonl")
+		h.write(b, file, 0, events)
+		first := newSite(b, map[string]string{"statscache.plugins.disabled": onlyPlugin("")})
+		first.timedImport(file)
+		d := first.start()
+		for name, settings := range map[string]map[string]string{"archived": {"statscache.plugins.disabled": onlyPlugin("")}, "counted": {"statscache.retention": "{}"}} {
+			second := newSite(b, settings)
+			begin := time.Now()
+			r := second.mustRun("backfill", "--json", "--url", "http://"+first.api+"/datagrepper/", "--from", fmt.Sprint(h.at(0)), "--to", fmt.Sprint(h.at(events)+1))
+			took := time.Since(begin)
+			var sum struct{ Owned int }
+			if err := json.Unmarshal([]byte(r.stdout), &sum); err != nil || sum.Owned != events {
+				b.Fatalf("%v: %s", err, r.stdout)
+			}
+			b.ReportMetric(events/took.Seconds(), name+"-events/s")
+		}
+		d.stop()
+	}
+}
