@@ -52,7 +52,7 @@ func newBrowser(t *testing.T) *browser {
 	t.Cleanup(closeAll)
 	ctx, closeBrowser := chromedp.NewContext(ctx)
 	t.Cleanup(closeBrowser)
-	ctx, late := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, late := context.WithTimeout(ctx, 8*time.Minute)
 	t.Cleanup(late)
 	b := &browser{t: t, ctx: ctx}
 	messages := chromedp.Console(ctx)

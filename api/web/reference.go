@@ -118,7 +118,7 @@ func (w *Web) gallery(ctx context.Context, r Request) (Reply, error) {
 	q.Del("widget")
 	if name == "" && len(q) == 0 {
 		name = "line"
-		q = url.Values{"metric": {"volume-by-category"}, "group-by": {"category"}, "from": {"now-7d"}, "top": {"5"}, "title": {"Messages by category"}}
+		q = url.Values{"metric": {"volume-by-category"}, "group-by": {"category"}, "from": {"now-1d"}, "top": {"5"}, "title": {"Messages by category"}}
 	}
 	if name == "" {
 		name = "line"
@@ -129,11 +129,13 @@ func (w *Web) gallery(ctx context.Context, r Request) (Reply, error) {
 	}
 	v := struct {
 		Element                                 element
+		Shown                                   []element // one of each kind
 		Widgets, Metrics, Themes                []choice
 		Size                                    string
 		Snippet, Pinned, Markdown, Badge, Frame string
 	}{Element: e, Themes: choices(e.Theme, [2]string{"", "the visitor’s"}, [2]string{"light", "light"}, [2]string{"dark", "dark"}), Size: w.size()}
 	v.Element.Src = r.Root
+	v.Shown = samples(list, r.Root)
 	for _, n := range widgetNames {
 		v.Widgets = append(v.Widgets, choice{n, n, n == name})
 	}
@@ -149,6 +151,47 @@ func (w *Web) gallery(ctx context.Context, r Request) (Reply, error) {
 	v.Badge = "![" + e.Metric + "](" + r.Origin + "/badge/" + url.PathEscape(e.Metric) + ".svg)"
 	v.Frame = e.Frame(r.Origin, "100%", e.Height())
 	return w.render(r, "widgets", "Widgets", v)
+}
+
+// samples are widgets of each kind, of what is counted here.
+func samples(list []metric, root string) []element {
+	first := func(fits func(m metric) bool) (found metric) {
+		for _, m := range list {
+			if fits(m) && (found.ID == "" || found.Plugin != "volume" && m.Plugin == "volume") { // which everybody knows
+				found = m
+			}
+		}
+		return found
+	}
+	plain := first(func(m metric) bool { return !m.Latest() && len(m.Dimensions) == 0 })
+	split := first(func(m metric) bool { return m.View == "stacked" && len(m.Dimensions) > 0 })
+	names := first(func(m metric) bool { return m.View == "top" && len(m.Dimensions) == 1 })
+	latest := first(metric.Latest)
+	out := []element{{Widget: "status", Name: "How it is doing"}}
+	if plain.ID != "" {
+		out = append(out, element{Widget: "number", Metric: plain.ID, From: "now-1d", Name: plain.Title() + ", 24 hours"},
+			element{Widget: "calendar", Metric: plain.ID, Name: plain.Title() + ", day by day"}, element{Widget: "line", Metric: plain.ID, From: "now-1d", Name: plain.Title()})
+	}
+	if split.ID != "" {
+		out = append(out, element{Widget: "bars", Metric: split.ID, From: "now-1d", GroupBy: split.Dimensions[0].Name, Name: split.Title()})
+	}
+	if names.ID != "" {
+		out = append(out, element{Widget: "top", Metric: names.ID, From: "now-7d", Top: "6", Name: names.Title()})
+	}
+	if latest.ID != "" {
+		out = append(out, element{Widget: "table", Metric: latest.ID, Name: latest.Title()})
+	}
+	for i := range out {
+		out[i].Src = root
+	}
+	return out
+}
+
+// Build is the way to the page that builds the snippet of a widget.
+func (e element) Build() string {
+	q, _ := url.ParseQuery(strings.TrimPrefix(e.Query(), "?")) // it was made of one
+	q.Set("widget", e.Widget)
+	return "?" + q.Encode()
 }
 
 // size is what the script costs a visitor.
