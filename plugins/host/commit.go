@@ -11,9 +11,10 @@ import (
 const (
 	// maxCommitWait is how far the time between two commits stretches under load.
 	maxCommitWait = time.Second
-	// historyWait is how far it stretches while history comes in, of which more is to come: several days of it are then
-	// added up before they are written, and rows that every day touches are written once for all of them.
-	historyWait = 5 * time.Second
+	// historyWait is how far it stretches while history comes in, of which more is to come: days of it are then added up
+	// before they are written, and rows that every day touches are written once for all of them. It is no longer because
+	// nothing is archived while a commit is written.
+	historyWait = 2 * time.Second
 	// commitShare is how much longer than a commit the time to the next one is: commits then take a fifth of the time
 	// at most, and larger ones are cheaper per event.
 	commitShare = 4

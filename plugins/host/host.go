@@ -49,7 +49,7 @@ type Store interface {
 
 // Limits are the host's times and sizes; zero values take the defaults.
 type Limits struct {
-	CommitInterval time.Duration // 100 ms; stretches to about a second under load, to 5 s while history comes in
+	CommitInterval time.Duration // 100 ms; stretches to about a second under load, to 2 s while history comes in
 	MaxCells       int           // 1 Mi: what is accumulated per plugin and stream before feeding pauses
 	Window         int           // 4 batches under way at once
 	Start          time.Duration // 10 s for the start of a process, its description and its readiness: each
