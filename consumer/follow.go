@@ -17,6 +17,8 @@ import (
 const (
 	// followEvery is how often a process looks how far the streams of others reach.
 	followEvery = 250 * time.Millisecond
+	// followShare is how many times longer than a look itself the time to the next one is at least.
+	followShare = 3
 	// followWait bounds one look.
 	followWait = 5 * time.Second
 	// recallBytes bounds what was read of others' streams and is kept for the next plugin that comes by.
@@ -43,15 +45,17 @@ func newFollower(a archiveReader) *follower {
 
 // run looks until ctx ends.
 func (f *follower) run(ctx context.Context) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
 	for {
-		f.look(ctx)
 		select {
-		case <-tick.C:
+		case <-next.C:
 		case <-ctx.Done():
 			return nil
 		}
+		began := time.Now()
+		f.look(ctx)
+		next.Reset(max(followEvery, followShare*time.Since(began))) // a store that has too much to do is not given more
 	}
 }
 

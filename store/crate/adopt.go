@@ -75,19 +75,18 @@ const adoptEvent = "UPDATE events SET ts = $3, stream = $4, seq = $5, topic = $6
 	"WHERE part = $1 AND id = $2 AND _seq_no = $19 AND _primary_term = $20"
 
 // adopt makes the rows ours that belong to nobody: those of retired streams above their archived_to. The position is
-// fixed by our inbox, so an attempt without an answer is repeated with the same; where another one was faster the event
-// is a duplicate like any other.
-func (d *DB) adopt(ctx context.Context, stream string, list []stranger) error {
+// fixed by our inbox, so an attempt without an answer is repeated with the same. It gives the events that another stream
+// was adopting at the same time, whose rows must be looked at again.
+func (d *DB) adopt(ctx context.Context, stream string, list []stranger) (again []pending, err error) {
 	owners := map[string]held[streamRow]{}
 	b := &pgx.Batch{}
 	var asked []stranger
 	for _, x := range list {
 		owner, ok := owners[x.stream]
 		if !ok {
-			var err error
 			owner, err = d.streamGuard(x.stream).read(ctx)
 			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-				return err
+				return nil, err
 			}
 			owners[x.stream] = owner
 		}
@@ -97,18 +96,17 @@ func (d *DB) adopt(ctx context.Context, stream string, list []stranger) error {
 		}
 	}
 	if len(asked) == 0 {
-		return nil
+		return nil, nil
 	}
 	r := d.pool.SendBatch(ctx, b)
 	for _, x := range asked {
 		tag, err := r.Exec()
-		if err == nil && tagCount(tag) != 1 {
-			err = fmt.Errorf("%w: event %q is being adopted by another stream", errShort, x.id)
-		}
 		if err != nil {
-			return errors.Join(err, r.Close())
+			return nil, errors.Join(err, r.Close())
 		}
-		*x.owned = true
+		if *x.owned = tagCount(tag) == 1; !*x.owned {
+			again = append(again, x.pending)
+		}
 	}
-	return r.Close()
+	return again, r.Close()
 }

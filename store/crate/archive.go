@@ -247,18 +247,22 @@ func (d *DB) insertAll(ctx context.Context, stream string, todo []pending) error
 		if err != nil {
 			return err
 		}
-		for part := range slices.Chunk(there, lookUp) {
+		for len(there) > 0 {
+			part := there[:min(lookUp, len(there))]
 			gone, others, err := d.whose(ctx, stream, part)
 			if err == nil {
-				err = d.adopt(ctx, stream, others)
+				var again []pending
+				again, err = d.adopt(ctx, stream, others)
+				gone = append(gone, again...)
 			}
 			if err != nil {
 				return err // asked again from the insert on: those answers don't change
 			}
-			left = append(left, gone...)
+			left, there = append(left, gone...), there[len(part):]
+			todo = slices.Concat(left, there)
 		}
 		if todo = left; len(todo) > 0 {
-			return fmt.Errorf("%w: %d rows that stood in the way are gone", errShort, len(todo))
+			return fmt.Errorf("%w: %d rows that stood in the way are gone or are being adopted by another stream", errShort, len(todo))
 		}
 		return nil
 	})

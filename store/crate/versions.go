@@ -15,6 +15,8 @@ const (
 	// second.
 	pollEvery = 400 * time.Millisecond
 	pollWait  = 5 * time.Second // for an answer
+	// pollShare is how many times longer than a look itself the time to the next one is at least.
+	pollShare = 3
 )
 
 // horizonOf names a horizon: a metric and an interval in seconds. The archive's is the zero one, in µs.
@@ -154,7 +156,7 @@ func (d *DB) look(ctx context.Context) error {
 // watch looks again and again. While the database is away the last state known stands; the calls that need the
 // database say that it is away.
 func (d *DB) watch(ctx context.Context) {
-	t := time.NewTicker(pollEvery)
+	t := time.NewTimer(pollEvery)
 	defer t.Stop()
 	for {
 		select {
@@ -162,10 +164,12 @@ func (d *DB) watch(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		began := time.Now()
 		short, cancel := context.WithTimeout(ctx, pollWait)
 		if err := d.look(short); err != nil && ctx.Err() == nil {
 			d.log.Debug("looking for changes of other processes failed", "error", err)
 		}
 		cancel()
+		t.Reset(max(pollEvery, pollShare*time.Since(began))) // a database that has too much to do is not given more
 	}
 }
