@@ -237,6 +237,8 @@ func TestClusterChaos_EveryRoleOnThreeNodes(t *testing.T) {
 		if faults, err = strconv.Atoi(text); err != nil || faults <= 0 {
 			t.Fatalf("%s=%q: want a number of faults", chaosFaults, text)
 		}
+	} else if !long() && overloaded() {
+		t.Skip("SKIPPED: the machine has far more to do than it can, so this would take many minutes; run `make e2e`, or set " + chaosFaults + "=12")
 	}
 	c := newClusterChaos(t)
 	defer c.report()

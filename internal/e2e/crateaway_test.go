@@ -59,7 +59,7 @@ func crateAway(t *testing.T, away time.Duration, rate int) {
 	}
 	back := time.Now()
 	b.publishFor(rate, 5*time.Second) // it goes on while what is behind is caught up
-	b.recovered(d, 5*lagGoneWithin) // whatever it takes, nothing is lost
+	b.recovered(d, 5*lagGoneWithin)   // whatever it takes, nothing is lost
 	took := time.Since(back)
 	if took > lagGoneWithin && !busy() {
 		t.Errorf("the lag was gone %s after the database's return, want %s", took.Round(time.Second), lagGoneWithin)
