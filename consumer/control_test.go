@@ -226,7 +226,9 @@ func TestImport_DaemonStopsMidway(t *testing.T) {
 	if err := d.Stop(); err != nil {
 		t.Error(err)
 	}
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "stop") {
+	// The daemon says that it stops and closes the connection; which of both the client, which is still sending, sees first
+	// is chance.
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "stop") && !strings.Contains(err.Error(), "the daemon went away") {
 		t.Errorf("the import says %v", err)
 	}
 	_ = write.Close() // lets the reader go
