@@ -23,6 +23,12 @@ func open(t testing.TB, o Options) *DB {
 	return d
 }
 
-func TestSuite(t *testing.T) { storetest.All(t, fresh, nil) }
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	storetest.All(t, fresh, nil)
+}
 
-func TestSuite_WithSmallSegments(t *testing.T) { storetest.All(t, small, nil) }
+func TestSuite_WithSmallSegments(t *testing.T) {
+	t.Parallel()
+	storetest.All(t, small, nil)
+}
