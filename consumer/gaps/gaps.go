@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"sync"
 
@@ -50,16 +49,9 @@ type kept struct {
 // Open reads the file; where there is none, nobody has listened yet.
 func Open(path string) (*Ledger, error) {
 	l := &Ledger{path: path, down: map[string]int64{}}
-	info, err := os.Stat(path)
+	text, err := durable.ReadFile(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
-	}
-	if err == nil && info.Size() > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	var text []byte
-	if err == nil {
-		text, err = os.ReadFile(path)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &l.kept)

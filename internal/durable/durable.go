@@ -1,11 +1,24 @@
-// Package durable replaces files so that a crash leaves either the old one or the new one, whole.
+// Package durable keeps small files whose replacement leaves either the old one or the new one, whole, after a crash.
 package durable
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 )
+
+// ReadFile gives a file's bytes, of which there may be so many. The error is fs.ErrNotExist where there is no file.
+func ReadFile(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > most {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, most)
+	}
+	return os.ReadFile(path)
+}
 
 // ReplaceFile puts a whole new file in the place of the old one. When it returns the new one is on disk.
 func ReplaceFile(path string, text []byte) error {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -52,16 +51,9 @@ const maxState = 64 << 20
 // OpenState reads the file; where there is none, nothing is known.
 func OpenState(path string) (*State, error) {
 	s := &State{path: path, of: map[string]*archiveState{}}
-	info, err := os.Stat(path)
+	text, err := durable.ReadFile(path, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
-	}
-	if err == nil && info.Size() > maxState {
-		err = fmt.Errorf("%s is larger than %d bytes", path, maxState)
-	}
-	var text []byte
-	if err == nil {
-		text, err = os.ReadFile(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("progress of backfills: %w", err)
