@@ -2,6 +2,7 @@
 package gaps
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,20 +107,7 @@ func (l *Ledger) add(g Gap) {
 		}
 	}
 	l.kept.Gaps = append(l.kept.Gaps, g)
-	slices.SortStableFunc(l.kept.Gaps, func(a, b Gap) int {
-		switch {
-		case a.From < b.From:
-			return -1
-		case a.From > b.From:
-			return 1
-		}
-		return 0
-	})
-	if len(l.kept.Gaps) > mostGaps {
-		first, second := l.kept.Gaps[0], l.kept.Gaps[1]
-		l.kept.Gaps = slices.Delete(l.kept.Gaps, 0, 1)
-		l.kept.Gaps[0] = Gap{first.From, max(first.To, second.To), first.Why}
-	}
+	slices.SortStableFunc(l.kept.Gaps, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
 }
 
 // Known gives all gaps up to now: where nobody listens, the time since somebody did is one.
@@ -167,8 +155,13 @@ func (l *Ledger) Close(from, to int64) error {
 	return l.save()
 }
 
-// save writes the file; under mu.
+// save writes the file, with no more gaps than may be; under mu.
 func (l *Ledger) save() error {
+	for len(l.kept.Gaps) > mostGaps {
+		first, second := l.kept.Gaps[0], l.kept.Gaps[1]
+		l.kept.Gaps = slices.Delete(l.kept.Gaps, 0, 1)
+		l.kept.Gaps[0] = Gap{first.From, max(first.To, second.To), first.Why}
+	}
 	text, err := json.Marshal(l.kept)
 	if err == nil {
 		err = durable.ReplaceFile(l.path, append(text, '\n'))
