@@ -69,6 +69,7 @@ func (l *Ledger) Begin(now int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept.Gaps = l.all(now)
+	l.bound()
 	l.kept.Listened, l.live = now, true
 	return l.save()
 }
@@ -108,6 +109,16 @@ func (l *Ledger) add(g Gap) {
 	}
 	l.kept.Gaps = append(l.kept.Gaps, g)
 	slices.SortStableFunc(l.kept.Gaps, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
+	l.bound()
+}
+
+// bound makes one of the oldest two while there are too many.
+func (l *Ledger) bound() {
+	for len(l.kept.Gaps) > mostGaps {
+		first, second := l.kept.Gaps[0], l.kept.Gaps[1]
+		l.kept.Gaps = slices.Delete(l.kept.Gaps, 0, 1)
+		l.kept.Gaps[0] = Gap{first.From, max(first.To, second.To), first.Why}
+	}
 }
 
 // Known gives all gaps up to now: where nobody listens, the time since somebody did is one.
@@ -155,13 +166,8 @@ func (l *Ledger) Close(from, to int64) error {
 	return l.save()
 }
 
-// save writes the file, with no more gaps than may be; under mu.
+// save writes the file; under mu.
 func (l *Ledger) save() error {
-	for len(l.kept.Gaps) > mostGaps {
-		first, second := l.kept.Gaps[0], l.kept.Gaps[1]
-		l.kept.Gaps = slices.Delete(l.kept.Gaps, 0, 1)
-		l.kept.Gaps[0] = Gap{first.From, max(first.To, second.To), first.Why}
-	}
 	text, err := json.Marshal(l.kept)
 	if err == nil {
 		err = durable.ReplaceFile(l.path, append(text, '\n'))
