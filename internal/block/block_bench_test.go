@@ -47,3 +47,13 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/MaxEvents, "ns/event")
 }
+
+// BenchmarkPick reads one event of a full block's header.
+func BenchmarkPick(b *testing.B) {
+	header := build(benchEvents(), 1).AppendHeader(nil, false)
+	for b.Loop() {
+		if _, err := Pick(header, []int{700}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

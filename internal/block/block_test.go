@@ -213,6 +213,7 @@ func FuzzDecodeHeader(f *testing.F) {
 		if _, err := DecodeHeader(b.AppendHeader(nil, true), nil); err != nil {
 			t.Fatalf("what was decoded does not encode: %v", err)
 		}
+		pickedAlike(t, b, sealed(data), upto(b.Len()))
 	})
 }
 

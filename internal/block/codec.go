@@ -130,21 +130,11 @@ func appendLists(dst []byte, end, all []uint32, width int) []byte {
 // DecodeHeader reads what AppendHeader wrote; frames (nil for none) become the block's own. It holds on to neither
 // the header's bytes nor its strings' memory beyond one copy.
 func DecodeHeader(data []byte, frames [][]byte) (*Block, error) {
-	if len(data) < 6 || binary.LittleEndian.Uint32(data[len(data)-4:]) != crc32.Checksum(data[:len(data)-4], castagnoli) {
-		return nil, fmt.Errorf("%w: header checksum", ErrCorrupt)
+	d, b, n, flags, err := openHeader(data)
+	if err != nil {
+		return nil, err
 	}
-	if data[0] != headerVersion {
-		return nil, fmt.Errorf("%w: header version %d", ErrCorrupt, data[0])
-	}
-	flags := data[1]
-	d := reader{d: data[2 : len(data)-4]}
-	n := d.count(MaxEvents)
-	b := &Block{First: d.uvarint(), Backfill: flags&hasBackfill != 0, Frames: frames}
-	covers := d.uvarint()
-	b.Upto, b.BodyBytes = b.First+covers-1, d.count(math.MaxInt32)
-	if b.First == 0 || covers > math.MaxInt64 || b.First > math.MaxInt64 || covers < uint64(n) || flags&hasSeqs == 0 && covers != uint64(n) {
-		d.fail("positions")
-	}
+	b.Frames = frames
 	d.names(b)
 	if flags&hasSeqs != 0 {
 		d.seqs(b, n)
@@ -163,13 +153,30 @@ func DecodeHeader(data []byte, frames [][]byte) (*Block, error) {
 			b.Hash[i] = binary.LittleEndian.Uint64(raw[8*i:])
 		}
 	}
-	if d.err == "" && d.left() > 0 {
-		d.fail("length")
-	}
-	if d.err != "" {
-		return nil, fmt.Errorf("%w: header %s", ErrCorrupt, d.err)
+	if err := d.end(); err != nil {
+		return nil, err
 	}
 	return b, nil
+}
+
+// openHeader checks a header and reads what comes before its columns: d goes on there.
+func openHeader(data []byte) (d reader, b *Block, n int, flags byte, err error) {
+	if len(data) < 6 || binary.LittleEndian.Uint32(data[len(data)-4:]) != crc32.Checksum(data[:len(data)-4], castagnoli) {
+		return d, nil, 0, 0, fmt.Errorf("%w: header checksum", ErrCorrupt)
+	}
+	if data[0] != headerVersion {
+		return d, nil, 0, 0, fmt.Errorf("%w: header version %d", ErrCorrupt, data[0])
+	}
+	flags = data[1]
+	d = reader{d: data[2 : len(data)-4]}
+	n = d.count(MaxEvents)
+	b = &Block{First: d.uvarint(), Backfill: flags&hasBackfill != 0}
+	covers := d.uvarint()
+	b.Upto, b.BodyBytes = b.First+covers-1, d.count(math.MaxInt32)
+	if b.First == 0 || covers > math.MaxInt64 || b.First > math.MaxInt64 || covers < uint64(n) || flags&hasSeqs == 0 && covers != uint64(n) {
+		d.fail("positions")
+	}
+	return d, b, n, flags, nil
 }
 
 // Append appends the whole block, header with hashes and frames: the inbox's record.

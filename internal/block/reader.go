@@ -1,6 +1,9 @@
 package block
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // reader takes a header apart. The first thing that does not fit ends it: everything after reads as zero, and err says
 // what it was.
@@ -15,6 +18,17 @@ func (r *reader) fail(what string) {
 		r.err = what
 	}
 	r.d, r.at = nil, 0
+}
+
+// end says what did not fit, if only that there is more.
+func (r *reader) end() error {
+	if r.err == "" && r.left() > 0 {
+		r.fail("length")
+	}
+	if r.err != "" {
+		return fmt.Errorf("%w: header %s", ErrCorrupt, r.err)
+	}
+	return nil
 }
 
 // left is how many bytes there still are.

@@ -133,6 +133,25 @@ func (x bigState) build(b *testing.B, s *site) {
 // dropCaches makes the kernel forget the files of a folder, as after a power loss.
 func dropCaches(b *testing.B, folder string) {
 	b.Helper()
+	eachFile(b, folder, func(f *os.File) error {
+		if err := f.Sync(); err != nil {
+			return err
+		}
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	})
+}
+
+// readFiles brings the files of a folder into the kernel's memory.
+func readFiles(b *testing.B, folder string) {
+	b.Helper()
+	eachFile(b, folder, func(f *os.File) error {
+		_, err := io.Copy(io.Discard, f)
+		return err
+	})
+}
+
+func eachFile(b *testing.B, folder string, do func(f *os.File) error) {
+	b.Helper()
 	err := filepath.WalkDir(folder, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
@@ -142,10 +161,7 @@ func dropCaches(b *testing.B, folder string) {
 			return err
 		}
 		defer func() { _ = f.Close() }() // only read
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+		return do(f)
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -151,6 +151,20 @@ func (c *conn) blob(q string, args ...any) (out []byte, err error) {
 	return out, err
 }
 
+// blobIn is blob in the room of a slice that the caller needs no more.
+func (c *conn) blobIn(room []byte, q string, args ...any) (out []byte, err error) {
+	err = c.each(q, func(s *sqlite.Stmt) error {
+		n := s.ColumnLen(0)
+		if out = room; cap(out) < n {
+			out = make([]byte, n)
+		}
+		out = out[:n]
+		s.ColumnBytes(0, out)
+		return errStop
+	}, args...)
+	return out, err
+}
+
 func columnBytes(s *sqlite.Stmt, col int) []byte {
 	out := make([]byte, s.ColumnLen(col))
 	s.ColumnBytes(col, out)

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/zeebo/xxh3"
-
-	"github.com/statscache/statscache/internal/block"
 	"github.com/statscache/statscache/store"
 )
 
@@ -43,10 +40,11 @@ type finding struct {
 	conds    []condition
 	contains [2][][]byte // pieces to have one of, and to have none of
 	frame    frameCache
-	blocks   map[*blockSource]*block.Block // those with hits, so that they are read once
-	streams  map[int64]string              // ids by number
-	set, or  *bitset                       // room for the segment at hand
-	looked   int                           // events looked at so far
+	header   []byte                // the room that headers are read into
+	parts    map[*blockSource]part // of blocks with hits, so that they are read once
+	streams  map[int64]string      // ids by number
+	set, or  *bitset               // room for the segment at hand
+	looked   int                   // events looked at so far
 	heap     places
 	hits     []hit
 }
@@ -251,25 +249,4 @@ func (d *DB) CountEvents(ctx context.Context, filter store.EventFilter, maxScan 
 		return err
 	})
 	return n, err
-}
-
-// Event gives one event by the hash of its id.
-func (d *DB) Event(ctx context.Context, id string) (e store.Event, err error) {
-	err = d.read(ctx, "event "+id, func(c *conn) error {
-		f, err := d.newFinding(ctx, c, store.EventFilter{From: math.MinInt64, To: math.MaxInt64})
-		if err != nil {
-			return err
-		}
-		f.req.Bodies = true
-		found, err := f.byID(id, xxh3.HashString(id))
-		if err != nil {
-			return err
-		}
-		if found == nil {
-			return fmt.Errorf("%w: there is none", store.ErrUnknown)
-		}
-		e = *found
-		return nil
-	})
-	return e, err
 }

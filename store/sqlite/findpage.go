@@ -3,10 +3,8 @@ package sqlite
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"slices"
-	"sort"
 
 	"zombiezen.com/go/sqlite"
 
@@ -65,32 +63,65 @@ func (f *finding) assemble(more *store.EventCursor) (page store.Page, err error)
 // known which events the page has room for.
 func (f *finding) fill(list []*draft, light bool) (err error) {
 	slices.SortFunc(list, func(a, b *draft) int { return cmp.Or(a.src.compare(b.src), cmp.Compare(a.i, b.i)) })
-	var src *blockSource
-	var b *block.Block
 	kept := 0
+	for at := 0; at < len(list); {
+		src := list[at].src
+		end := at + 1
+		for end < len(list) && list[end].src == src {
+			end++
+		}
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		if !f.frame.has(src, list[at].i) {
+			if err := f.frame.prepare(list[at:]); err != nil {
+				return err
+			}
+		}
+		if err := f.fillBlock(src, list[at:end], light, &kept); err != nil {
+			return err
+		}
+		at = end
+	}
+	return nil
+}
+
+// fillBlock completes the drafts that lie in one block, ascending. kept counts the bytes of bodies.
+func (f *finding) fillBlock(src *blockSource, list []*draft, light bool, kept *int) error {
+	var places []int
+	for _, d := range list {
+		if !d.whole {
+			places = append(places, d.i)
+		}
+	}
+	if len(places) == 0 {
+		return nil
+	}
+	b, ok := f.parts[src]
+	if !ok {
+		var err error
+		if b, err = f.pick(src, places); err != nil {
+			return err
+		}
+	}
 	for _, d := range list {
 		if d.whole {
 			continue
 		}
-		if src != d.src {
-			if err := f.ctx.Err(); err != nil {
-				return err
-			}
-			if b, err = f.read(d.src); err != nil {
-				return err
-			}
-			src = d.src
-		}
-		body, err := f.frame.body(d.src, d.i)
+		body, err := f.frame.body(src, d.i)
 		if err != nil {
 			return err
 		}
+		k, ok := b.at(d.i)
+		if !ok {
+			return fmt.Errorf("%w: block %d has no event %d", block.ErrCorrupt, src.id, d.i)
+		}
 		d.size = len(body)
-		kept += d.size
-		if light || f.req.Bodies && f.req.MaxBytes > 0 && kept > f.req.MaxBytes && d.e.ID == "" {
-			d.e.ID, err = b.IDOf(d.i, body)
+		*kept += d.size
+		if light || f.req.Bodies && f.req.MaxBytes > 0 && *kept > f.req.MaxBytes && d.e.ID == "" {
+			d.e.ID, err = b.IDOf(k, body)
 		} else {
-			d.e, err = f.event(d.src, b, d.i, body)
+			d.e, err = f.event(src, b.Block, k, body)
 			d.whole = true
 		}
 		if err != nil {
@@ -230,87 +261,12 @@ func (f *finding) countBlock(src *blockSource, in *blockSet, x chosen) (n int64,
 	if err != nil {
 		return 0, err
 	}
-	err = f.each(src, b, in, x.sure, func(i int) error {
-		ok, err := f.text(src, i)
+	err = f.each(src, b, in, x.sure, func(k int) error {
+		ok, err := f.text(src, b.place(k))
 		if ok {
 			n++
 		}
 		return err
 	})
 	return n, err
-}
-
-// byID looks for an event in the small blocks, the open segments, then the sealed ones, newest first.
-func (f *finding) byID(id string, hash uint64) (*store.Event, error) {
-	for _, src := range f.v.hot {
-		hashes, err := hashesOf(src.hot)
-		if err != nil {
-			return nil, err
-		}
-		for i, h := range hashes {
-			if h == hash {
-				if e, err := f.named(id, src, i); e != nil || err != nil {
-					return e, err
-				}
-			}
-		}
-	}
-	for _, t := range f.v.tail {
-		if !t.few.mayHave(hash) {
-			continue
-		}
-		for i, h := range t.hashes {
-			if h == hash {
-				if e, err := f.named(id, &t.src, i); e != nil || err != nil {
-					return e, err
-				}
-			}
-		}
-	}
-	want := idEntry(hash, 0) >> positionBits
-	for _, g := range slices.Backward(f.v.segs) {
-		d, err := readBucket(f.c, g.id<<16|int64(hash>>(64-bucketBits)))
-		if err != nil {
-			return nil, err
-		}
-		n := len(d) / 8
-		for i := sort.Search(n, func(i int) bool { return binary.LittleEndian.Uint64(d[8*i:])>>positionBits >= want }); i < n; i++ {
-			x := binary.LittleEndian.Uint64(d[8*i:])
-			if x>>positionBits != want {
-				break
-			}
-			blocks, err := g.load(f.c)
-			if err != nil {
-				return nil, err
-			}
-			at := int(x & (1<<positionBits - 1))
-			if at>>indexBits >= len(blocks) || blocks[at>>indexBits].n == 0 {
-				continue
-			}
-			if e, err := f.named(id, &blocks[at>>indexBits], at&(1<<indexBits-1)); e != nil || err != nil {
-				return e, err
-			}
-		}
-	}
-	return nil, nil
-}
-
-// named gives the event at a place if it is the one of that id and not behind the horizon.
-func (f *finding) named(id string, src *blockSource, i int) (*store.Event, error) {
-	if src.tmax < f.from {
-		return nil, nil
-	}
-	b, err := f.read(src)
-	if err != nil || i >= b.Len() || b.Time[i] < f.from {
-		return nil, err
-	}
-	body, err := f.frame.body(src, i)
-	if err != nil {
-		return nil, err
-	}
-	e, err := f.event(src, b, i, body)
-	if err != nil || e.ID != id {
-		return nil, err
-	}
-	return &e, nil
 }

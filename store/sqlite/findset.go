@@ -35,10 +35,11 @@ type (
 
 // block gives what is marked of a block, nil for nothing.
 func (s *bitset) block(ordinal int) *blockSet {
-	b := blockSet(s[ordinal*blockWords:])
-	if b == (blockSet{}) {
-		return nil
+	marked := s[ordinal*blockWords : (ordinal+1)*blockWords]
+	if !slices.ContainsFunc(marked, func(w uint64) bool { return w != 0 }) {
+		return nil // most of them: nothing is allocated
 	}
+	b := blockSet(marked)
 	return &b
 }
 
