@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/statscache/statscache/store"
 )
@@ -84,7 +85,8 @@ func (d *DB) claim(ctx context.Context, p store.Plugin) error {
 	}
 	for _, id := range free {
 		var owner string
-		var version, at int64
+		var version int64
+		var at pgtype.Int8
 		err := d.retry(ctx, "claim metric "+id, func(ctx context.Context) error {
 			return d.pool.QueryRow(ctx, "INSERT INTO metrics (id, plugin, version, raised) VALUES ($1, $2, 1, CURRENT_TIMESTAMP::bigint) ON CONFLICT (id) DO UPDATE SET "+
 				"plugin = CASE WHEN plugin = '' THEN excluded.plugin ELSE plugin END RETURNING plugin, version, raised", id, p.ID).Scan(&owner, &version, &at)
@@ -95,7 +97,7 @@ func (d *DB) claim(ctx context.Context, p store.Plugin) error {
 		if owner != p.ID {
 			return belongs(id, owner, p.ID)
 		}
-		d.publish(id, raised{uint64(version), at})
+		d.publish(id, raised{uint64(version), at.Int64})
 	}
 	return nil
 }

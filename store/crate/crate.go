@@ -165,16 +165,18 @@ func (d *DB) Close() error {
 
 // exec runs a statement until it is acknowledged; it must be harmless to repeat.
 func (d *DB) exec(ctx context.Context, what, sql string, args ...any) error {
-	return d.retry(ctx, what, func(ctx context.Context) error {
-		tag, err := d.pool.Exec(ctx, sql, args...)
-		if err != nil {
-			return err
-		}
-		if n := tagCount(tag); n == tagFailed {
-			return fmt.Errorf("%w: %q", errShort, tag.String())
-		}
-		return nil
-	})
+	return d.retry(ctx, what, func(ctx context.Context) error { return d.execOnce(ctx, sql, args...) })
+}
+
+func (d *DB) execOnce(ctx context.Context, sql string, args ...any) error {
+	tag, err := d.pool.Exec(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	if n := tagCount(tag); n == tagFailed {
+		return fmt.Errorf("%w: %q", errShort, tag.String())
+	}
+	return nil
 }
 
 // query runs a read until it has succeeded whole: f is called for every row of an attempt, reset before each attempt.

@@ -16,8 +16,22 @@ const product = "statscache"
 
 // steps bring a schema from version i to i+1. Several processes may take a step at once, and a statement of it may come
 // late: each is harmless to repeat, also on a schema that is further. What is released is never changed here, only added to.
-func (d *DB) steps() [][]string {
-	return [][]string{d.tables()[1:]}
+func (d *DB) steps() [][]change {
+	var tables []change
+	for _, sql := range d.tables()[1:] {
+		tables = append(tables, change{sql: sql})
+	}
+	return [][]change{
+		tables,
+		// When the version was raised, in ms since 1970. NULL where a process did that which knows of no such column.
+		{{sql: "ALTER TABLE metrics ADD COLUMN raised BIGINT", table: "metrics", column: "raised"}},
+	}
+}
+
+// change is a statement of a step.
+type change struct {
+	sql           string
+	table, column string // what it adds, where that is a column: the server refuses one that is there already
 }
 
 // minServer is the first version whose answers to batches and whose text timestamps are right with pgx.
@@ -26,7 +40,8 @@ var minServer = [3]int{6, 3, 3} // immutable
 // A column that is only ever carried along: without index and column store there is no bound on its length.
 const carried = "TEXT INDEX OFF STORAGE WITH (columnstore=false)"
 
-// tables are created in this order; the first one says that the schema is ours.
+// tables are created in this order; the first one says that the schema is ours. They are those of version 1: what came
+// later is a step of its own.
 func (d *DB) tables() []string {
 	replicas := "0-1" // the server makes a copy as soon as it has a second node
 	if d.opts.Replicas > 0 {
@@ -56,8 +71,7 @@ func (d *DB) tables() []string {
 		"CREATE TABLE IF NOT EXISTS dead_letters (plugin TEXT, generation INTEGER, stream TEXT, seq BIGINT, id TEXT, error " + carried +
 			", at BIGINT, PRIMARY KEY (plugin, generation, stream, seq)) " + one + slow,
 		"CREATE TABLE IF NOT EXISTS plugins (id TEXT PRIMARY KEY, doc " + carried + ") " + one + ")",
-		// raised is when the version was, in ms since 1970.
-		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT, version BIGINT, raised BIGINT) " + one + ")",
+		"CREATE TABLE IF NOT EXISTS metrics (id TEXT PRIMARY KEY, plugin TEXT, version BIGINT) " + one + ")",
 		"CREATE TABLE IF NOT EXISTS horizons (metric TEXT, gran BIGINT, before BIGINT, PRIMARY KEY (metric, gran)) " + one + ")",
 		leaseTable(one),
 	}
@@ -114,15 +128,30 @@ func (d *DB) climb(ctx context.Context, version int, answered func()) error {
 }
 
 // step brings the schema to a version.
-func (d *DB) step(ctx context.Context, list []string, version int, answered func()) error {
-	for _, sql := range list {
-		if err := d.exec(ctx, fmt.Sprintf("bring the schema to version %d", version), sql); err != nil {
+func (d *DB) step(ctx context.Context, list []change, version int, answered func()) error {
+	for _, c := range list {
+		err := d.retry(ctx, fmt.Sprintf("bring the schema to version %d", version), func(ctx context.Context) error { return d.change(ctx, c) })
+		if err != nil {
 			return err
 		}
 		answered()
 	}
 	return d.exec(ctx, "write the schema's version", "INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "+
 		"version = CASE WHEN excluded.version > version THEN excluded.version ELSE version END", product, version)
+}
+
+// change tries a change once. Where another process adds the same column between the look and the statement, that may be
+// refused: the next try sees that it is done.
+func (d *DB) change(ctx context.Context, c change) error {
+	if c.column != "" {
+		var there int
+		err := d.pool.QueryRow(ctx, "SELECT count(*) FROM information_schema.columns WHERE table_schema = CURRENT_SCHEMA AND table_name = $1 AND column_name = $2",
+			c.table, c.column).Scan(&there)
+		if err != nil || there > 0 {
+			return err
+		}
+	}
+	return d.execOnce(ctx, c.sql)
 }
 
 func (d *DB) checkServer(ctx context.Context) error {

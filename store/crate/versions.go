@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const (
@@ -25,7 +26,7 @@ type horizonOf struct {
 	gran   int64
 }
 
-// raised is a version and when it was made, by the database's clock, in ms since 1970.
+// raised is a version and when it was made, by the database's clock, in ms since 1970; 0 where that is not known.
 type raised struct {
 	n  uint64
 	at int64
@@ -80,11 +81,12 @@ func (d *DB) raise(ctx context.Context, metrics []string) error {
 
 func (d *DB) takeVersion(r pgx.Rows, into map[string]uint64) error {
 	var id string
-	var n, at int64
+	var n int64
+	var at pgtype.Int8
 	if err := r.Scan(&id, &n, &at); err != nil {
 		return err
 	}
-	d.publish(id, raised{uint64(n), at})
+	d.publish(id, raised{uint64(n), at.Int64})
 	if into != nil {
 		into[id] = uint64(n)
 	}
