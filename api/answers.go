@@ -28,6 +28,7 @@ type question struct {
 	scope string     // the metric whose commits end the answer; allMetrics; or empty
 	until time.Time  // when the answer ends anyway; zero for never
 	dir   *directory // the list of metrics that build relies on; nil: it relies on none in particular
+	gaps  bool       // it says what is missing: it ends when that changes
 	build func(ctx context.Context) (*answer, error)
 }
 
@@ -49,6 +50,7 @@ type answer struct {
 	fixed        bool // it holds as long as the process runs
 
 	scope          string
+	gaps           bool
 	shape, version uint64
 	etag           string // opaque part, without W/ and quotes
 	header         answerHeader
@@ -84,8 +86,8 @@ func jsonAnswer(v any) (*answer, error) {
 
 // seal makes the answer ready to be served. The ETag is made of the content: it stays the same when a commit changed
 // nothing here, and it is the same on every node. It is weak since the codings share it.
-func (a *answer) seal(scope string, shape, version uint64) {
-	a.scope, a.shape, a.version = scope, shape, version
+func (a *answer) seal(q question, shape, version uint64) {
+	a.scope, a.gaps, a.shape, a.version = q.scope, q.gaps, shape, version
 	h := xxh3.New()
 	_, _ = fmt.Fprintf(h, "%s %d %d ", a.contentType, a.page, a.pages)
 	_, _ = h.Write(a.body) // hashes take everything
@@ -183,21 +185,21 @@ func (s *Server) ask(ctx context.Context, q question) (*answer, error) {
 		}
 	}
 	// The version is read before the rows: a commit in between makes the answer look older than it is, never newer.
-	version := s.versionOf(d, q.scope)
-	if a, ok := s.cache.byKey.GetIfPresent(q.key); ok && a.holds(d.shape, version, s.now()) {
+	version, shape := s.versionOf(d, q.scope), s.shapeOf(d, q.gaps)
+	if a, ok := s.cache.byKey.GetIfPresent(q.key); ok && a.holds(shape, version, s.now()) {
 		s.observe.hits.Inc()
 		return a, nil
 	}
 	s.observe.misses.Inc()
 	// The state is a part of the flight's name: who comes after a commit doesn't get an answer from before it.
-	flight := fmt.Sprintf("%s\x00%x.%x.%x", q.key, d.shape, version, q.until.UnixNano())
+	flight := fmt.Sprintf("%s\x00%x.%x.%x", q.key, shape, version, q.until.UnixNano())
 	detached := context.WithoutCancel(ctx)
 	ch := s.flights.DoChan(flight, func() (any, error) {
 		a, err := s.build(detached, q)
 		if err != nil {
 			return nil, err
 		}
-		a.seal(q.scope, d.shape, version)
+		a.seal(q, shape, version)
 		s.cache.byKey.Set(q.key, a)
 		return a, nil
 	})
@@ -240,6 +242,14 @@ func recovered(err *error) {
 	if v := recover(); v != nil {
 		*err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 	}
+}
+
+// shapeOf is the state that an answer holds for, apart from the version of its numbers.
+func (s *Server) shapeOf(d *directory, gaps bool) uint64 {
+	if !gaps {
+		return d.shape
+	}
+	return d.shape ^ s.missingNow().version
 }
 
 func (s *Server) versionOf(d *directory, scope string) uint64 {

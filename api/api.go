@@ -53,7 +53,7 @@ type Options struct {
 	Store   Store
 	Plugins func() []PluginStatus // none when nil
 	Status  func() Status         // an empty one when nil
-	Gaps    func() []Gap          // none when nil
+	Gaps    func() Gaps           // none when nil
 	// Explain finds the events behind a number; there is no such route when it is nil. ErrUnknown: no such metric.
 	Explain func(ctx context.Context, q ExplainQuery) (Explanation, error)
 
@@ -76,7 +76,8 @@ type Server struct {
 	store    Store
 	plugins  func() []PluginStatus
 	status   func() Status
-	gaps     func() []Gap
+	gaps     func() Gaps
+	missed   gapWatch
 	explain  func(ctx context.Context, q ExplainQuery) (Explanation, error)
 	explains chan struct{} // a token per explanation that may run
 	events   store.Finder  // nil where the store doesn't find events
@@ -135,7 +136,7 @@ func New(o Options) (*Server, error) {
 		s.plugins = func() []PluginStatus { return nil }
 	}
 	if s.gaps == nil {
-		s.gaps = func() []Gap { return nil }
+		s.gaps = func() Gaps { return Gaps{} }
 	}
 	if s.status == nil {
 		s.status = func() Status { return Status{} }

@@ -95,7 +95,7 @@ func (s *Server) drawn(ctx context.Context, key string, draw func(context.Contex
 		if !reply.Fixed {
 			a.until = s.now().Add(pageLife)
 		}
-		a.seal("", shape, 0)
+		a.seal(question{}, shape, 0)
 		s.cache.byKey.Set(key, a)
 		return a, nil
 	})

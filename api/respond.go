@@ -183,7 +183,7 @@ func (s *Server) serveShortcut(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	a, ok := s.cache.byKey.GetIfPresent(sc.key)
-	if !ok || a.pages != sc.pages || !a.holds(d.shape, s.versionOf(d, a.scope), now) {
+	if !ok || a.pages != sc.pages || !a.holds(s.shapeOf(d, a.gaps), s.versionOf(d, a.scope), now) {
 		return false
 	}
 	f := a.forms[sc.coding].Load()

@@ -41,7 +41,7 @@ func (s *Server) dataHandler(route string, kind store.Kind, allowed map[string]b
 }
 
 func (s *Server) dataQuestion(a *asking, d *directory, scope string, build func(ctx context.Context) (*answer, error)) question {
-	q := question{key: a.key, scope: scope, dir: d, build: build}
+	q := question{key: a.key, scope: scope, dir: d, gaps: true, build: build}
 	if a.moving || s.lags(a) {
 		q.until = utc(a.now + 1) // the same for all who ask in this second: they share an answer
 	}

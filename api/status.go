@@ -86,26 +86,6 @@ func (s *Server) pluginsQuestion() question {
 	}}
 }
 
-// Gap is a stretch of time, [From, To), of which events may be missing.
-type Gap struct {
-	From   time.Time `json:"from"`
-	To     time.Time `json:"to"`
-	Reason string    `json:"reason"`
-}
-
-// gapsQuestion is GET /api/v1/gaps.
-func (s *Server) gapsQuestion() question {
-	return question{key: "gaps", dir: &directory{}, until: s.now().Add(statusLife), build: func(context.Context) (*answer, error) {
-		list := append([]Gap{}, s.gaps()...)
-		for i, g := range list {
-			list[i].From, list[i].To = g.From.UTC(), g.To.UTC()
-		}
-		return jsonAnswer(struct {
-			Gaps []Gap `json:"gaps"`
-		}{list})
-	}}
-}
-
 func (s *Server) statusQuestion() question {
 	return question{key: "status", dir: &directory{}, until: s.now().Add(statusLife), build: func(context.Context) (*answer, error) {
 		st := s.status()

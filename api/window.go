@@ -14,7 +14,7 @@ import (
 type incomplete struct {
 	From   time.Time `json:"from"`
 	To     time.Time `json:"to"`
-	Reason string    `json:"reason"` // open, lagging or expired
+	Reason string    `json:"reason"` // open, gap, backfilling, lagging or expired
 }
 
 // coarseSpan says that between two times numbers could be cut at whole buckets of an interval only.
@@ -159,6 +159,7 @@ func (s *Server) headOf(ctx context.Context, a *asking, p *plan, ls levels, vers
 			h.Incomplete = append(h.Incomplete, incomplete{h.From, h.To, "lagging"})
 		}
 	}
+	h.Incomplete = append(h.Incomplete, s.missingNow().lacks(a.from, a.to)...)
 	if a.to > a.now {
 		open := max(a.from, pointStep{days: 1}.floor(a.now, a.loc)) // for one number of the whole window
 		if len(p.points) > 1 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/consumer/fedmsg"
+	"github.com/statscache/statscache/consumer/gaps"
 	"github.com/statscache/statscache/consumer/source/datagrepper"
 	"github.com/statscache/statscache/store"
 )
@@ -98,6 +99,8 @@ func (d *Daemon) fetch(ctx context.Context, r BackfillRequest, state *datagreppe
 	ctx, cancel := d.alive(ctx)
 	defer cancel()
 	began := d.now()
+	d.fetching(&gaps.Span{From: span.From, To: span.To})
+	defer d.fetching(nil)
 	sink := &backfillSink{daemon: d, tally: &importTally{}, bad: badLines{rejected: map[string]int{}}}
 	logged := began
 	tell := func(p datagrepper.Progress) {

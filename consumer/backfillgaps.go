@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/consumer/gaps"
 	"github.com/statscache/statscache/consumer/source/datagrepper"
@@ -55,22 +54,6 @@ func (d *Daemon) startGaps() error {
 		}
 	})
 	return nil
-}
-
-// Gaps tells of what times events may be missing.
-func (d *Daemon) Gaps() []api.Gap {
-	ledger := d.gaps.Load()
-	if ledger == nil {
-		return nil
-	}
-	return toldGaps(ledger, d.now())
-}
-
-func toldGaps(ledger *gaps.Ledger, now time.Time) (out []api.Gap) {
-	for _, g := range ledger.Known(now.Unix()) {
-		out = append(out, api.Gap{From: time.Unix(g.From, 0), To: time.Unix(g.To, 0), Reason: g.Why})
-	}
-	return out
 }
 
 // unheard names the endpoints that nothing comes from; at the end all are closed, which says nothing.
@@ -123,14 +106,6 @@ func (d *Daemon) backfillGaps(ctx context.Context, r BackfillRequest, progress f
 		}
 	}
 	return sum, nil
-}
-
-// ledger gives the one that is written, or where nothing listens what the file says.
-func (d *Daemon) ledger() (*gaps.Ledger, error) {
-	if l := d.gaps.Load(); l != nil {
-		return l, nil
-	}
-	return gaps.Open(filepath.Join(d.config.DataDir, gapsFile))
 }
 
 // closed is the part of a span that was fetched of which nothing can come any more: an archive may get events late.

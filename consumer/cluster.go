@@ -202,6 +202,7 @@ type nodeAbout struct {
 	EventsPerSecond float64            `json:"events_per_second,omitempty"`
 	JournalBytes    int64              `json:"journal_bytes,omitempty"`
 	Plugins         []api.PluginStatus `json:"plugins,omitempty"`
+	Gaps            *api.Gaps          `json:"gaps,omitempty"` // of a process that consumes
 }
 
 func newAbout(version string, roles Roles, started time.Time, c *config.Config) nodeAbout {
@@ -227,6 +228,7 @@ func (d *Daemon) about() json.RawMessage {
 	if d.opened.Load() {
 		if d.journal != nil {
 			a.JournalBytes, _ = d.journal.Bytes()
+			a.Gaps = d.shared()
 		}
 		if d.roles.Compute {
 			a.Plugins = d.ownPlugins()

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/config"
 	"github.com/statscache/statscache/consumer/control"
-	"github.com/statscache/statscache/consumer/gaps"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
 	"github.com/statscache/statscache/store/sqlite"
@@ -107,21 +105,6 @@ func (v *Server) Plugins() []api.PluginStatus {
 	if err != nil {
 		v.log.Warn("the plugins can't be listed", "error", err)
 		return nil
-	}
-	return list
-}
-
-// Gaps tells of what times events may be missing, as the daemon beside notes it.
-func (v *Server) Gaps() []api.Gap {
-	ledger, err := gaps.Open(filepath.Join(v.config.DataDir, gapsFile))
-	if err != nil {
-		v.log.Warn("it can't be told what is missing", "error", err)
-		return nil
-	}
-	now := time.Now()
-	list := toldGaps(ledger, now)
-	if running, err := Running(v.config.DataDir); err == nil && running && len(list) > 0 && list[len(list)-1].Reason == gaps.Stopped && list[len(list)-1].To.Unix() >= now.Unix() {
-		list = list[:len(list)-1] // the daemon listens: it notes so now and then only
 	}
 	return list
 }

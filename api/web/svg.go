@@ -192,15 +192,29 @@ func (h head) foot() string {
 		window = from.Format("2 Jan 2006") + " – " + to.Add(-time.Second).Format("2 Jan 2006")
 	}
 	out := window + " · " + loc.String() + " · as of " + h.AsOf.In(loc).Format("2 Jan 15:04:05")
+	said := map[string]bool{}
 	for _, i := range h.Incomplete {
-		switch i.Reason {
-		case "open":
-			out += " · still running"
-		case "lagging":
-			out += " · the newest events are being counted"
-		default:
-			out += " · not complete (" + i.Reason + ")"
+		if !said[i.Reason] {
+			out += " · " + lacking(i.Reason)
 		}
+		said[i.Reason] = true
 	}
 	return out
+}
+
+// lacking says in words why numbers aren't all there is, as the widgets do.
+func lacking(reason string) string {
+	switch reason {
+	case "open":
+		return "still running"
+	case "lagging":
+		return "the newest events are being counted"
+	case "gap":
+		return "not complete: messages are missing"
+	case "backfilling":
+		return "not complete: history is being fetched"
+	case "expired":
+		return "not complete: the oldest numbers are deleted"
+	}
+	return "not complete (" + reason + ")"
 }

@@ -122,7 +122,11 @@ func ask(ctx context.Context, g *globals, path string, query url.Values) (body [
 	if err != nil {
 		return nil, err
 	}
-	face, err := api.New(api.Options{Store: s, Logger: g.quiet(), CacheBytes: 1 << 20, Plugins: func() []api.PluginStatus { return plugins }})
+	missing, err := consumer.StoredGaps(ctx, s, c)
+	if err != nil {
+		return nil, err
+	}
+	face, err := api.New(api.Options{Store: s, Logger: g.quiet(), CacheBytes: 1 << 20, Plugins: func() []api.PluginStatus { return plugins }, Gaps: func() api.Gaps { return missing }})
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ type answering interface {
 	Store() api.Store
 	Plugins() []api.PluginStatus
 	Status() api.Status
-	Gaps() []api.Gap
+	Gaps() api.Gaps
 	Explain(ctx context.Context, q api.ExplainQuery) (api.Explanation, error)
 	Ready() []api.Check
 }

@@ -32,6 +32,12 @@ type Gap struct {
 	Why  string `json:"why"`
 }
 
+// Span is a stretch of time, [From, To), in seconds since 1970.
+type Span struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
 // Ledger is the gaps of one data dir, in a file.
 type Ledger struct {
 	path string
@@ -43,8 +49,9 @@ type Ledger struct {
 
 // kept is the file.
 type kept struct {
-	Listened int64 `json:"listened"` // somebody listened until then; 0 where nobody ever has
-	Gaps     []Gap `json:"gaps"`     // by their begin
+	Listened int64 `json:"listened"`           // somebody listened until then; 0 where nobody ever has
+	Gaps     []Gap `json:"gaps"`               // by their begin
+	Fetching *Span `json:"fetching,omitempty"` // what is being fetched; of a process that was killed it may be left
 }
 
 // Open reads the file; where there is none, nobody has listened yet.
@@ -70,7 +77,7 @@ func (l *Ledger) Begin(now int64) error {
 	defer l.mu.Unlock()
 	l.kept.Gaps = l.all(now)
 	l.bound()
-	l.kept.Listened, l.live = now, true
+	l.kept.Listened, l.kept.Fetching, l.live = now, nil, true
 	return l.save()
 }
 
@@ -135,6 +142,24 @@ func (l *Ledger) all(now int64) []Gap {
 		out = append(out, Gap{l.kept.Listened, max(now, l.kept.Listened+1), Stopped}) // a second is long enough to miss some
 	}
 	return out
+}
+
+// Fetch notes what is being fetched from now on, nil for nothing.
+func (l *Ledger) Fetch(what *Span) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept.Fetching = what
+	return l.save()
+}
+
+// Fetching gives what is being fetched.
+func (l *Ledger) Fetching() (Span, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kept.Fetching == nil {
+		return Span{}, false
+	}
+	return *l.kept.Fetching, true
 }
 
 // Close forgets the gaps of a stretch of time: its events are here.

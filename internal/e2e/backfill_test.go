@@ -232,8 +232,14 @@ func TestBackfill_Gaps(t *testing.T) {
 	want(s.mustRun(append(fetch, "--from", fmt.Sprint(now-7200), "--to", "now")...), 2, 2)
 	d = s.start()
 	want(s.mustRun(fetch...), 2, 0) // so young that an archive may get more of it
-	if code, body, err := get("http://" + d.api + "/api/v1/gaps"); code != 200 || !strings.Contains(body, `"reason":"no statscache listened"`) {
+	if code, body, err := get("http://" + d.api + "/api/v1/gaps"); code != 200 || !strings.Contains(body, `"kind":"stopped","reason":"no statscache listened"`) {
 		t.Errorf("/api/v1/gaps: %d, %v: %s", code, err, body)
+	}
+	if code, body, err := get("http://" + d.api + "/api/v1/metrics/volume/count?from=now-1h"); code != 200 || !strings.Contains(body, `"reason":"gap"`) {
+		t.Errorf("a count over the gap: %d, %v: %s", code, err, body)
+	}
+	if text := s.mustRun("count", "volume").stdout; !strings.Contains(text, "is not all there is: gap") {
+		t.Errorf("count says %s", text)
 	}
 	d.stop()
 	s.verifyClean()

@@ -3,7 +3,7 @@
 import { h, s } from "./dom";
 import { Pointed } from "./pointed";
 import { Tick, roundTicks, timeTicks } from "./time";
-import { Head, Table, keyText, seconds } from "./widget";
+import { Head, Table, keyText, reasons, seconds } from "./widget";
 
 interface Series { key: Record<string, string>; other?: boolean; counts: (number | null)[]; total: number }
 interface Columns extends Head { times: number[]; series: Series[] }
@@ -129,10 +129,10 @@ abstract class Chart extends Pointed<Columns> {
     for (const r of d.incomplete ?? []) {
       if (r.reason === "open" || r.reason === "lagging") continue;
       const [from, to] = [seconds(r.from), seconds(r.to)];
-      const inside = d.times.map((t, i) => (t >= from && t < to ? i : -1)).filter((i) => i >= 0);
+      const inside = d.times.map((t, i) => (t < to && (d.times[i + 1] ?? seconds(d.to)) > from ? i : -1)).filter((i) => i >= 0);
       if (!inside.length) continue;
       const a = x(inside[0]);
-      svg.append(s("rect", { class: "shade", x: a, y: TOP, width: Math.max(slot, x(inside[inside.length - 1]) - a), height: HEIGHT - TOP - BOTTOM }, s("title", {}, r.reason)));
+      svg.append(s("rect", { class: "shade", x: a, y: TOP, width: Math.max(slot, x(inside[inside.length - 1]) - a), height: HEIGHT - TOP - BOTTOM }, s("title", {}, reasons[r.reason] ?? r.reason)));
     }
   }
 

@@ -34,7 +34,8 @@ export interface Head { metric: string; from: string; to: string; step?: string;
 /** A table of what a widget shows. Columns whose name is marked are numbers. */
 export interface Table { head: string[]; numbers: boolean[]; rows: (string | Node)[][] }
 
-const reasons: Record<string, string> = {
+/** What the reasons mean that are more than a moment's. */
+export const reasons: Record<string, string> = {
   gap: "messages are missing", backfilling: "history is being fetched", expired: "the oldest numbers are deleted",
 };
 
