@@ -34,7 +34,12 @@ func crashOptions(path string) Options {
 	return Options{Path: path, segmentBlocks: 4, smallEvents: 20}
 }
 
-// TestKilled_ChildProcess is the process that is killed: it archives, counts what it archived, and says how far it is.
+// crashAhead is how many lines the child may be ahead of what its parent has read: enough to be busy while the parent
+// looks at the database or kills it, and few enough that a slow parent isn't given ever more to look at.
+const crashAhead = 20
+
+// TestKilled_ChildProcess is the process that is killed: it archives, counts what it archived, and says how far it is,
+// a line for each byte that it is given.
 func TestKilled_ChildProcess(t *testing.T) {
 	path := os.Getenv(crashEnv)
 	if path == "" {
@@ -53,6 +58,12 @@ func TestKilled_ChildProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	say := func(what string, at uint64) {
+		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("ack", what, at)
+	}
 	r := rand.New(rand.NewPCG(at, 3))
 	for {
 		var blocks []*block.Block
@@ -68,7 +79,7 @@ func TestKilled_ChildProcess(t *testing.T) {
 		if _, err := d.Archive(ctx, "s", blocks); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("ack archive", at)
+		say("archive", at)
 		got, upto, err := d.Read(ctx, store.ReadRequest{Stream: "s", After: c.Pos(), Events: 500})
 		if err != nil {
 			t.Fatal(err)
@@ -90,7 +101,7 @@ func TestKilled_ChildProcess(t *testing.T) {
 		if err := c.Commit(ctx, x); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("ack commit", upto)
+		say("commit", upto)
 	}
 }
 
@@ -112,16 +123,23 @@ func TestKilled_AnywhereKeepsWhatWasAcknowledged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		goOn := func(lines int) { _, _ = in.Write(make([]byte, lines)) } // it may be dead already
+		goOn(crashAhead)
 		var archived, committed uint64
 		lines, stop := bufio.NewScanner(out), 5+r.IntN(80)
 		for n := 0; lines.Scan(); n++ {
+			goOn(1)
 			_, _ = fmt.Sscanf(lines.Text(), "ack archive %d", &archived)
 			_, _ = fmt.Sscanf(lines.Text(), "ack commit %d", &committed)
 			if n == stop/2 {
-				lookBeside(t, path, archived)
+				lookBeside(t, path, archived, func() { goOn(crashAhead) })
 			}
 			if n == stop {
 				time.AfterFunc(time.Duration(r.IntN(15_000))*time.Microsecond, func() { _ = cmd.Process.Kill() }) // in the middle of something
@@ -134,12 +152,13 @@ func TestKilled_AnywhereKeepsWhatWasAcknowledged(t *testing.T) {
 	}
 }
 
-// lookBeside asks for what is archived while another process archives more.
-func lookBeside(t *testing.T, path string, archived uint64) {
+// lookBeside asks for what is archived while another process, which goOn lets work, archives more.
+func lookBeside(t *testing.T, path string, archived uint64, goOn func()) {
 	t.Helper()
 	d := open(t, Options{Path: path, ReadOnly: true, segmentBlocks: 4, smallEvents: 20})
 	defer func() { _ = d.Close() }()
 	for round := range 3 {
+		goOn()
 		blocks, upto, err := d.Read(t.Context(), store.ReadRequest{Stream: "s", Events: 1 << 30, Bodies: true})
 		if err != nil || upto < archived {
 			t.Fatalf("read up to %d, %v; %d was acknowledged", upto, err, archived)
