@@ -51,8 +51,9 @@ check: ## format, vet, staticcheck, forbidden sockets, generated files
 	$(GO) run ./tools/zmqsockets
 	$(GO) run ./tools/generated
 
+# A process with the race detector waits for a second before it ends, unless told: every daemon and every package's tests.
 test: python browser check ## everything that must hold, in a few minutes; says what it skipped
-	@$(WITHPYTHON) $(GO) run ./tools/testrun -require '$(NEED)' -- $(RACE) -timeout 30m ./...
+	@$(WITHPYTHON) GORACE=atexit_sleep_ms=10 $(GO) run ./tools/testrun -require '$(NEED)' -- $(RACE) -timeout 30m ./...
 
 e2e: python browser ## the long end-to-end suites: crashes, chaos, large random comparisons, a minute of fuzzing each; up to 30 minutes
 	@rm -f $(REPORT); ended=0; $(WITHPYTHON) \

@@ -31,7 +31,7 @@ func testPrograms(tb testing.TB) []host.Program {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return []host.Program{{ID: volume.ID, Argv: []string{self}, Builtin: true, Env: []string{asPlugin + "=1", "GOMAXPROCS=1", "GOGC=200"}}}
+	return []host.Program{{ID: volume.ID, Argv: []string{self}, Builtin: true, Env: []string{asPlugin + "=1", "GOMAXPROCS=1", "GOGC=200", "GORACE=atexit_sleep_ms=0"}}}
 }
 
 func testConfig(tb testing.TB) *config.Config {

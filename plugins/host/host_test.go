@@ -25,14 +25,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program is the test binary as one of the plugins in plugins_test.go.
+// program is the test binary as one of the plugins in plugins_test.go. The race detector would have each wait for a second
+// before it ends.
 func program(t testing.TB, name string, env ...string) Program {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Program{ID: name, Argv: []string{self}, Env: append(env, "HOST_TEST_PLUGIN="+name), Builtin: true}
+	return Program{ID: name, Argv: []string{self}, Env: append(env, "HOST_TEST_PLUGIN="+name, "GORACE=atexit_sleep_ms=0"), Builtin: true}
 }
 
 func category(topic string) string {

@@ -135,7 +135,7 @@ func script(t *testing.T, dir, plugin, first string) Program {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "dropped")
-	text := fmt.Sprintf("#!/bin/sh\n%s\nHOST_TEST_PLUGIN=%s exec %s\n", first, plugin, self)
+	text := fmt.Sprintf("#!/bin/sh\n%s\nHOST_TEST_PLUGIN=%s GORACE=atexit_sleep_ms=0 exec %s\n", first, plugin, self)
 	temporary := filepath.Join(dir, ".dropped")
 	if err := os.WriteFile(temporary, []byte(text), 0o700); err != nil {
 		t.Fatal(err)

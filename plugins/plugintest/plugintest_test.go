@@ -34,7 +34,7 @@ func found(t *testing.T, way string) (topics, others int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := program{argv: []string{self}, env: []string{serveVariable + "=1"}}
+	p := itself(self)
 	var events [][]byte
 	for i := range 30 {
 		events = append(events, fmt.Appendf(nil, `{"topic":"org.x.prod.cat.t%d","msg_id":"2026-%d","timestamp":%d,"msg":{}}`, i%7, i, 1_700_000_000+600*i))
