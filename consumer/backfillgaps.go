@@ -2,12 +2,15 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/statscache/statscache/consumer/control"
 	"github.com/statscache/statscache/consumer/gaps"
+	"github.com/statscache/statscache/consumer/gaps/counter"
 	"github.com/statscache/statscache/consumer/source/datagrepper"
 	"github.com/statscache/statscache/consumer/source/zmq"
 )
@@ -44,7 +47,7 @@ func (d *Daemon) startGaps() error {
 			case <-ctx.Done():
 				ended = true
 			}
-			err := ledger.Note(d.now().Unix(), d.unheard(ended))
+			err := errors.Join(ledger.Count(d.counted(ended)), ledger.Note(d.now().Unix(), d.unheard(ended)))
 			if err != nil && !failing {
 				d.log.Error("what is missing can't be noted; it is tried again", "error", err)
 			}
@@ -54,6 +57,35 @@ func (d *Daemon) startGaps() error {
 		}
 	})
 	return nil
+}
+
+// judgeCounters says whether publishers' counters tell of losses: where only some topics are asked for, they don't.
+func (d *Daemon) judgeCounters(topics []string) {
+	d.ingest.counters.Judge(len(topics) == 0 || slices.Contains(topics, ""))
+}
+
+// counted gives what publishers' counters tell since it was asked last.
+func (d *Daemon) counted(last bool) []counter.Report {
+	var current []counter.Address
+	for _, h := range d.health() {
+		current = append(current, counter.Address{Name: h.Name, Address: h.Address})
+	}
+	reports := d.ingest.counters.Look(current, last)
+	for _, r := range reports {
+		if n := len(r.Lost); n > 0 {
+			missing := uint64(0)
+			for _, x := range r.Lost {
+				missing += x.Missing
+			}
+			d.metrics.lost.WithLabelValues(r.Name).Add(float64(missing))
+			d.log.Warn("messages are missing, by their publisher's own count", "endpoint", r.Name, "address", r.Address.Address, "missing", missing,
+				"from", time.Unix(r.Lost[0].From, 0).UTC(), "to", time.Unix(r.Lost[n-1].To, 0).UTC())
+		}
+		if r.Withdrawn {
+			d.log.Warn("several publishers count at one address: what is missing of theirs can't be told", "endpoint", r.Name, "address", r.Address.Address)
+		}
+	}
+	return reports
 }
 
 // unheard names the endpoints that nothing comes from; at the end all are closed, which says nothing.

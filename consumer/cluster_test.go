@@ -307,13 +307,13 @@ func TestIngest_EventsOfADeadConsumerAreNumberedAnew(t *testing.T) {
 	b := blockOf(500, 4, 10)
 	holes := *b
 	holes.First, holes.Upto, holes.Seqs = 500, 520, []uint64{500, 503, 510, 519}
-	if err := g.Deliver(ctx, "ep", [][][]byte{message(1)}); err != nil {
+	if err := g.Deliver(ctx, peer("ep"), [][][]byte{message(1)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := g.submit(ctx, batch{ready: &holes}); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Deliver(ctx, "ep", [][][]byte{message(2)}); err != nil {
+	if err := g.Deliver(ctx, peer("ep"), [][][]byte{message(2)}); err != nil {
 		t.Fatal(err)
 	}
 	if to, err := g.flush(ctx); err != nil || to != 6 {

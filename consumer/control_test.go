@@ -174,7 +174,7 @@ func TestImport_CountsItsOwnEventsOnly(t *testing.T) {
 
 // Deliver hands one message over as a source does.
 func (d *Daemon) Deliver(ctx context.Context, frames [][]byte) error {
-	return d.ingest.Deliver(ctx, "test", [][][]byte{frames})
+	return d.ingest.Deliver(ctx, peer("test"), [][][]byte{frames})
 }
 
 // TestImport_ClientGoesAwayMidway breaks an import off and runs it again.

@@ -356,6 +356,7 @@ func (d *Daemon) startSource() error {
 		return err
 	}
 	c := d.config
+	d.judgeCounters(c.Topics)
 	d.source = zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
 		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.root})
 	d.background("sources", d.source.Run)

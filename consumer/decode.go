@@ -98,9 +98,15 @@ func (d *decoder) batch(b batch) {
 		return
 	}
 	d.scanner.SetRules(d.rules.Load())
+	if b.lane != nil {
+		b.lane.Lock()
+		defer b.lane.Unlock()
+		b.lane.From(b.remote)
+	}
 	for i, frames := range b.messages {
 		topic, body, reason := d.split(b, frames)
 		if reason != "" {
+			b.refused()
 			d.refuse(&b, refusal{i, topic, bytes.Join(frames, []byte{0}), reason, framesDetail(frames)})
 			continue
 		}
@@ -108,8 +114,14 @@ func (d *decoder) batch(b batch) {
 			continue // an empty line
 		}
 		if reason = d.scanner.Scan(topic, body, b.received, &d.event); reason != "" {
+			b.refused()
 			d.refuse(&b, refusal{i, topic, body, reason, d.scanner.Detail()})
 			continue
+		}
+		if b.lane != nil {
+			if n, ok := d.scanner.Counter(); ok {
+				b.lane.See(n, d.event.Time)
+			}
 		}
 		if d.builder.Len() > 0 && (d.backfill != b.backfill || d.tally != b.tally || d.builder.Full(len(body))) {
 			d.seal()
@@ -127,6 +139,13 @@ func (d *decoder) batch(b batch) {
 	if b.done != nil {
 		d.seal()
 		d.blocks <- sealed{done: b.done}
+	}
+}
+
+// refused says that a message came whose number can't be read.
+func (b *batch) refused() {
+	if b.lane != nil {
+		b.lane.Refused()
 	}
 }
 

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/statscache/statscache/consumer/fedmsg"
+	"github.com/statscache/statscache/consumer/gaps/counter"
 	"github.com/statscache/statscache/consumer/journal"
 	"github.com/statscache/statscache/consumer/rejects"
+	"github.com/statscache/statscache/consumer/source/zmq"
 	"github.com/statscache/statscache/internal/block"
 )
 
@@ -47,6 +49,7 @@ type ingest struct {
 	maxBytes int
 	rules    atomic.Pointer[fedmsg.Rules] // in force from the next batch on
 	tallies  *tallies
+	counters *counter.Watch
 	lines    chan *decoder // idle decoders of files; nil entries are yet to be made
 
 	batches chan batch
@@ -62,6 +65,9 @@ type batch struct {
 	messages [][][]byte // frames of each message; of a line of a file the one frame is the body
 	backfill bool       // lines of a file rather than messages of a socket
 	received int64      // µs since 1970
+	// lane, where set, takes in the publisher's own numbers; remote is where they come from.
+	lane   *counter.Lane
+	remote string
 	// tally, where set, counts what becomes of the events.
 	tally *importTally
 	// kept says that messages refused are among the kept rejects already: they come from there.
@@ -81,7 +87,7 @@ type sealed struct {
 }
 
 func newIngest(in inbox, keeper *rejects.Keeper, m *metrics, log *slog.Logger, now func() time.Time, maxBytes int) *ingest {
-	g := &ingest{inbox: in, rejects: keeper, metrics: m, log: log, now: now, maxBytes: maxBytes, tallies: newTallies(),
+	g := &ingest{inbox: in, rejects: keeper, metrics: m, log: log, now: now, maxBytes: maxBytes, tallies: newTallies(), counters: counter.NewWatch(),
 		batches: make(chan batch, queuedBatches), blocks: make(chan sealed, queuedBlocks), stopped: make(chan struct{})}
 	g.lines = make(chan *decoder, runtime.GOMAXPROCS(0))
 	for range cap(g.lines) {
@@ -94,8 +100,9 @@ var errStopped = errors.New("the daemon is stopping")
 
 // Deliver takes messages of a source as they came from the bus. It blocks while the inbox is behind: what was not
 // taken is still the publisher's.
-func (g *ingest) Deliver(ctx context.Context, source string, messages [][][]byte) error {
-	return g.submit(ctx, batch{source: source, messages: messages, received: g.now().UnixMicro()})
+func (g *ingest) Deliver(ctx context.Context, from zmq.Peer, messages [][][]byte) error {
+	return g.submit(ctx, batch{source: from.Name, messages: messages, received: g.now().UnixMicro(),
+		lane: g.counters.Lane(counter.Address(from.Endpoint)), remote: from.Remote})
 }
 
 // submit queues a batch.

@@ -17,6 +17,7 @@ import (
 	"github.com/statscache/statscache/consumer/fedmsg"
 	"github.com/statscache/statscache/consumer/journal"
 	"github.com/statscache/statscache/consumer/rejects"
+	"github.com/statscache/statscache/consumer/source/zmq"
 	"github.com/statscache/statscache/internal/block"
 )
 
@@ -105,7 +106,7 @@ func TestIngest_GathersEventsForTheLingerAndNoLonger(t *testing.T) {
 		in := newFakeInbox()
 		g, ctx, _ := startIngest(t, in)
 		for i := range 10 {
-			if err := g.Deliver(ctx, "ep", [][][]byte{message(i)}); err != nil {
+			if err := g.Deliver(ctx, peer("ep"), [][][]byte{message(i)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -129,7 +130,7 @@ func TestIngest_FullBlocksFollowEachOtherWithoutGaps(t *testing.T) {
 	for i := range 3000 {
 		batch = append(batch, message(i))
 	}
-	if err := g.Deliver(ctx, "ep", batch); err != nil {
+	if err := g.Deliver(ctx, peer("ep"), batch); err != nil {
 		t.Fatal(err)
 	}
 	last, err := g.flush(ctx)
@@ -180,13 +181,13 @@ func TestIngest_FullInboxStopsTheSourceAndLosesNothing(t *testing.T) {
 	defer cancel()
 	sent := 0
 	for g.stalled.Load() == nil || len(g.batches) < cap(g.batches) {
-		if err := g.Deliver(ctx, "ep", [][][]byte{message(sent)}); err != nil {
+		if err := g.Deliver(ctx, peer("ep"), [][][]byte{message(sent)}); err != nil {
 			t.Fatal(err)
 		}
 		sent++
 	}
 	cancel()
-	if err := g.Deliver(short, "ep", [][][]byte{message(sent)}); err == nil {
+	if err := g.Deliver(short, peer("ep"), [][][]byte{message(sent)}); err == nil {
 		sent++ // a place had become free meanwhile
 	} else if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
@@ -210,7 +211,7 @@ func TestIngest_FailedAppendIsRepeated(t *testing.T) {
 		in := newFakeInbox()
 		in.set(errors.New("no space left on device"))
 		g, ctx, _ := startIngest(t, in)
-		if err := g.Deliver(ctx, "ep", [][][]byte{message(1)}); err != nil {
+		if err := g.Deliver(ctx, peer("ep"), [][][]byte{message(1)}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * retryPause)
@@ -278,4 +279,9 @@ func TestDirLock_NamesWhoHasTheDataDir(t *testing.T) {
 	if on, err := Running(dir); err != nil || on {
 		t.Fatalf("running after release: %v, %v", on, err)
 	}
+}
+
+// peer is an endpoint that messages come from.
+func peer(name string) zmq.Peer {
+	return zmq.Peer{Endpoint: zmq.Endpoint{Name: name, Address: "host:1"}}
 }

@@ -172,7 +172,7 @@ func live(ctx context.Context, d *Daemon, r *rand.Rand, events []happening) erro
 		for _, h := range events[:n] {
 			messages = append(messages, [][]byte{[]byte(h.topic), []byte(h.body())})
 		}
-		if err := d.ingest.Deliver(ctx, "test", messages); err != nil {
+		if err := d.ingest.Deliver(ctx, peer("test"), messages); err != nil {
 			return err
 		}
 		events = events[n:]

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/statscache/statscache/consumer/gaps/counter"
 	"github.com/statscache/statscache/store"
 )
 
@@ -19,6 +20,7 @@ type metrics struct {
 	owned          prometheus.Counter
 	duplicate      prometheus.Counter
 	expired        prometheus.Counter
+	lost           *prometheus.CounterVec
 	commitSeconds  prometheus.Histogram
 	archiveSeconds prometheus.Histogram
 	storeUp        prometheus.Gauge
@@ -65,9 +67,11 @@ func newMetrics(reg *prometheus.Registry, version string) *metrics {
 	m := &metrics{
 		receivedBy: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "statscache_events_received_total",
 			Help: "Messages received, accepted or not."}, []string{"endpoint"}),
-		owned:          counter("events_owned_total", "Events archived and counted."),
-		duplicate:      counter("events_duplicate_total", "Events that were archived already."),
-		expired:        counter("events_expired_total", "Events older than the archive's horizon, refused."),
+		owned:     counter("events_owned_total", "Events archived and counted."),
+		duplicate: counter("events_duplicate_total", "Events that were archived already."),
+		expired:   counter("events_expired_total", "Events older than the archive's horizon, refused."),
+		lost: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "statscache_events_missing_total",
+			Help: "Messages that did not come, by their publisher's own count."}, []string{"endpoint"}),
 		commitSeconds:  histogram("commit_duration_seconds", "Time to commit the numbers of a range of events."),
 		archiveSeconds: histogram("archive_duration_seconds", "Time to archive a group of blocks."),
 		storeUp:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "statscache_store_up", Help: "1 while the store takes what it is given."}),
@@ -76,7 +80,7 @@ func newMetrics(reg *prometheus.Registry, version string) *metrics {
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}})
 	build.Set(1)
 	m.storeUp.Set(1)
-	reg.MustRegister(m.receivedBy, m.owned, m.duplicate, m.expired, m.commitSeconds, m.archiveSeconds, m.storeUp, build,
+	reg.MustRegister(m.receivedBy, m.lost, m.owned, m.duplicate, m.expired, m.commitSeconds, m.archiveSeconds, m.storeUp, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -105,6 +109,7 @@ func newLiveCollector(d *Daemon) *liveCollector {
 	}{
 		"events_rejected_total":                 {"Messages refused, by reason.", []string{"reason"}},
 		"endpoint_up":                           {"1 while the endpoint is connected.", []string{"endpoint", "address"}},
+		"endpoint_counted":                      {"1 while the publisher's own counter tells what is missing.", []string{"endpoint", "address"}},
 		"endpoint_reconnects_total":             {"Connections to the endpoint after the first.", []string{"endpoint"}},
 		"endpoint_last_event_timestamp_seconds": {"When the endpoint's last message came.", []string{"endpoint"}},
 		"journal_bytes":                         {"Size of the inbox.", nil},
@@ -143,6 +148,7 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	reconnects, last := map[string]float64{}, map[string]float64{} // an endpoint may have several addresses
 	for _, e := range s.Endpoints {
 		send("endpoint_up", prometheus.GaugeValue, oneIf(e.State == "up"), e.Name, e.Address)
+		send("endpoint_counted", prometheus.GaugeValue, oneIf(c.daemon.ingest.counters.Trusted(counter.Address{Name: e.Name, Address: e.Address})), e.Name, e.Address)
 		reconnects[e.Name] += float64(e.Reconnects)
 		if e.LastEvent != nil {
 			last[e.Name] = max(last[e.Name], float64(e.LastEvent.UnixMicro())/1e6)

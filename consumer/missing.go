@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"time"
@@ -86,6 +88,19 @@ func KeptGaps(c *config.Config, now time.Time) (api.Gaps, error) {
 	return g, nil
 }
 
+// KnownGaps is StoredGaps for who has no store open.
+func KnownGaps(ctx context.Context, c *config.Config, log *slog.Logger) (g api.Gaps, err error) {
+	if c.Store.Kind != "crate" {
+		return KeptGaps(c, time.Now())
+	}
+	r, err := OpenReader(ctx, c, log)
+	if err != nil {
+		return g, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return StoredGaps(ctx, r, c)
+}
+
 // StoredGaps tells what is missing without being a daemon: as the data dir has it, and where the store is shared as those
 // that consume tell of themselves.
 func StoredGaps(ctx context.Context, r Reader, c *config.Config) (api.Gaps, error) {
@@ -111,10 +126,13 @@ func StoredGaps(ctx context.Context, r Reader, c *config.Config) (api.Gaps, erro
 func toldGaps(l *gaps.Ledger, now time.Time) (g api.Gaps) {
 	for _, x := range l.Known(now.Unix()) {
 		kind := api.GapDown
-		if x.Why == gaps.Stopped {
+		switch {
+		case x.Lost:
+			kind = api.GapLost
+		case x.Why == gaps.Stopped:
 			kind = api.GapStopped
 		}
-		g.Gaps = append(g.Gaps, api.Gap{From: time.Unix(x.From, 0).UTC(), To: time.Unix(x.To, 0).UTC(), Kind: kind, Reason: x.Why})
+		g.Gaps = append(g.Gaps, api.Gap{From: time.Unix(x.From, 0).UTC(), To: time.Unix(x.To, 0).UTC(), Kind: kind, Reason: x.Why, Missing: x.Missing})
 	}
 	if x, ok := l.Fetching(); ok {
 		g.Backfilling = []api.Span{{From: time.Unix(x.From, 0).UTC(), To: time.Unix(x.To, 0).UTC()}}

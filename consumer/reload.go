@@ -62,6 +62,7 @@ func (d *Daemon) Reload(c *config.Config) (Reloaded, error) {
 	}
 	d.host.Configure(c.PluginsDisabled, off.Disabled)
 	if d.source != nil {
+		d.judgeCounters(c.Topics)
 		added, removed := d.source.Update(listenTo(c), c.Topics)
 		for _, e := range added {
 			r.Changed = append(r.Changed, fmt.Sprintf("endpoint %s (%s) added", e.Name, e.Address))

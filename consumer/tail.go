@@ -74,7 +74,7 @@ type tailSink struct {
 }
 
 // Deliver tells of a batch.
-func (t *tailSink) Deliver(ctx context.Context, source string, batch [][][]byte) error {
+func (t *tailSink) Deliver(ctx context.Context, from zmq.Peer, batch [][][]byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, frames := range batch {
@@ -88,11 +88,11 @@ func (t *tailSink) Deliver(ctx context.Context, source string, batch [][][]byte)
 			detail = t.scanner.Detail()
 		}
 		if reason != fedmsg.Accepted {
-			t.o.Bad(source, string(reason), detail)
+			t.o.Bad(from.Name, string(reason), detail)
 			continue
 		}
 		name := string(t.event.Topic)
-		if err := t.o.Event(TailEvent{Source: source, Topic: name, Category: fedmsg.Category(name), Time: time.UnixMicro(t.event.Time).UTC(),
+		if err := t.o.Event(TailEvent{Source: from.Name, Topic: name, Category: fedmsg.Category(name), Time: time.UnixMicro(t.event.Time).UTC(),
 			Users: texts(t.event.Users), Packages: texts(t.event.Packages), Body: body}); err != nil {
 			t.stop(err)
 			return err

@@ -167,7 +167,7 @@ func TestDaemon_StaysUpOverADamagedInbox(t *testing.T) {
 	default:
 	}
 	message := [][]byte{[]byte("org.x.dev.a.b"), []byte(`{"topic":"org.x.dev.a.b","timestamp":1524739200,"msg_id":"1"}`)}
-	if err := d.ingest.Deliver(t.Context(), "main", [][][]byte{message}); err != nil {
+	if err := d.ingest.Deliver(t.Context(), peer("main"), [][][]byte{message}); err != nil {
 		t.Fatal(err)
 	}
 	if last, err := d.ingest.flush(t.Context()); err != nil || last != 41 {

@@ -91,7 +91,7 @@ func TestStart_DoesNotWaitForRetention(t *testing.T) {
 	}
 	<-slow.asked
 	message := [][]byte{[]byte("org.x.dev.a.b"), []byte(`{"topic":"org.x.dev.a.b","timestamp":1524739200,"msg_id":"1"}`)}
-	if err := d.ingest.Deliver(t.Context(), "main", [][][]byte{message}); err != nil {
+	if err := d.ingest.Deliver(t.Context(), peer("main"), [][][]byte{message}); err != nil {
 		t.Fatal(err)
 	}
 	last, err := d.ingest.flush(t.Context())

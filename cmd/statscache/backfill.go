@@ -31,8 +31,9 @@ already is not counted twice. Beside a running daemon the daemon does it.
 The archive is treated with care: one request at a time, at most 5 a second and as much rest as work, longer when it
 fails or asks for it. --rate sets another bound; an archive on this machine has none.
 
---gaps fetches only of the times of which events may be missing, as far as the daemon knows: when none ran, and when an
-endpoint was down. --from and --to bound them then. A gap is forgotten when the archive has given all that it has of it.
+--gaps fetches only of the times of which events may be missing, as far as the daemon knows (statscache gaps lists them):
+when none ran, when an endpoint was down, and where a publisher's own counter shows that messages were lost. --from and --to
+bound them then. A gap is forgotten when the archive has given all that it has of it.
 
 --from and --to default to statscache.consumer.epoch and now, --url to statscache.datagrepper.endpoint. Exit status 1
 also says that the archive kept back some of what it says it has; the next run asks for that again.`,
@@ -54,7 +55,7 @@ also says that the archive kept back some of what it says it has; the next run a
 	f.StringVar(&from, "from", "", "the earliest time to fetch")
 	f.StringVar(&to, "to", "", "fetch events before this time")
 	f.StringVar(&r.URL, "url", "", "the archive, such as https://apps.fedoraproject.org/datagrepper/raw")
-	f.BoolVar(&r.Gaps, "gaps", false, "fetch only of the times when no daemon listened, or an endpoint was down")
+	f.BoolVar(&r.Gaps, "gaps", false, "fetch only of the times when no daemon listened, an endpoint was down or messages were lost")
 	f.Float64Var(&r.Rate, "rate", 0, "at most so many requests a second")
 	f.BoolVar(&r.NoWait, "no-wait", false, "return when everything is archived, before the plugins have caught up")
 	return cmd

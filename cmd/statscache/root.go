@@ -54,7 +54,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newRun(g), newConsume(g), newCompute(g), newServe(g), newImport(g), deafToHangup(newDemo(g)), newCheck(g), newVerify(g), newRecount(g), newExplain(g), newCount(g), newDump(g), newStats(g), newLatest(g), newStatus(g), newRejects(g), newTail(g), newPlugin(g), newVersion(g), newServePlugin())
+	root.AddCommand(newRun(g), newConsume(g), newCompute(g), newServe(g), newImport(g), deafToHangup(newDemo(g)), newCheck(g), newVerify(g), newRecount(g), newExplain(g), newCount(g), newDump(g), newStats(g), newLatest(g), newStatus(g), newRejects(g), newGaps(g), newTail(g), newPlugin(g), newVersion(g), newServePlugin())
 	return root
 }
 

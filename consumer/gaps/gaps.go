@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/statscache/statscache/consumer/gaps/counter"
 	"github.com/statscache/statscache/internal/durable"
 )
 
@@ -30,6 +31,14 @@ type Gap struct {
 	From int64  `json:"from"`
 	To   int64  `json:"to"`
 	Why  string `json:"why"`
+	// Lost says that numbers of a publisher's counter are missing.
+	Lost    bool   `json:"lost,omitempty"`
+	Missing uint64 `json:"missing,omitempty"` // how many of them; 0 where nobody knows
+}
+
+// lostBy is the gap of messages from an address that are missing.
+func lostBy(a counter.Address) Gap {
+	return Gap{Why: "messages of endpoint " + a.Name + " at " + a.Address + " were lost", Lost: true}
 }
 
 // Span is a stretch of time, [From, To), in seconds since 1970.
@@ -96,7 +105,7 @@ func (l *Ledger) Note(now int64, down []string) error {
 		if !known {
 			from = min(before, now) // it may have gone right after the last look
 		}
-		l.add(Gap{from, now, "endpoint " + name + " was down"})
+		l.add(Gap{From: from, To: now, Why: "endpoint " + name + " was down"})
 		l.down[name] = now
 	}
 	l.kept.Listened = max(l.kept.Listened, now)
@@ -110,21 +119,78 @@ func (l *Ledger) add(g Gap) {
 	}
 	for i := len(l.kept.Gaps) - 1; i >= 0; i-- {
 		if x := &l.kept.Gaps[i]; x.Why == g.Why && x.To+near >= g.From && x.From <= g.To {
-			x.From, x.To = min(x.From, g.From), max(x.To, g.To)
+			x.join(g)
 			return
 		}
 	}
 	l.kept.Gaps = append(l.kept.Gaps, g)
-	slices.SortStableFunc(l.kept.Gaps, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
+	l.sort()
 	l.bound()
+}
+
+// sort puts the gaps in the order of their begins.
+func (l *Ledger) sort() {
+	slices.SortStableFunc(l.kept.Gaps, func(a, b Gap) int { return cmp.Compare(a.From, b.From) })
+}
+
+// join makes one of two: how many are missing is known of both or of none.
+func (g *Gap) join(x Gap) {
+	if g.Lost && !x.Lost {
+		g.Why, g.Lost = x.Why, false
+	}
+	if g.Missing > 0 && x.Missing > 0 {
+		g.Missing += x.Missing
+	} else {
+		g.Missing = 0
+	}
+	g.From, g.To = min(g.From, x.From), max(g.To, x.To)
+}
+
+// Count takes in what publishers' counters tell.
+func (l *Ledger) Count(reports []counter.Report) error {
+	if len(reports) == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range reports {
+		g := lostBy(r.Address)
+		if r.Withdrawn {
+			l.kept.Gaps = slices.DeleteFunc(l.kept.Gaps, func(x Gap) bool { return x.Why == g.Why && x.From >= r.Since })
+			continue
+		}
+		for _, x := range r.Lost {
+			g.From, g.To, g.Missing = x.From, x.To, x.Missing
+			l.add(g)
+		}
+		for _, x := range r.Arrived {
+			l.arrived(g.Why, x)
+		}
+	}
+	return l.save()
+}
+
+// arrived takes back what was told to be lost. Under mu.
+func (l *Ledger) arrived(why string, x counter.Loss) {
+	i := slices.IndexFunc(l.kept.Gaps, func(g Gap) bool {
+		return g.Why == why && g.Missing > 0 && g.From < x.To && x.From < g.To
+	})
+	switch {
+	case i < 0: // it is closed, or nobody knows how many are missing
+	case l.kept.Gaps[i].Missing > x.Missing:
+		l.kept.Gaps[i].Missing -= x.Missing
+	default:
+		l.kept.Gaps = slices.Delete(l.kept.Gaps, i, i+1)
+	}
 }
 
 // bound makes one of the oldest two while there are too many.
 func (l *Ledger) bound() {
 	for len(l.kept.Gaps) > mostGaps {
-		first, second := l.kept.Gaps[0], l.kept.Gaps[1]
+		first := l.kept.Gaps[0]
+		first.join(l.kept.Gaps[1])
 		l.kept.Gaps = slices.Delete(l.kept.Gaps, 0, 1)
-		l.kept.Gaps[0] = Gap{first.From, max(first.To, second.To), first.Why}
+		l.kept.Gaps[0] = first
 	}
 }
 
@@ -139,7 +205,7 @@ func (l *Ledger) Known(now int64) []Gap {
 func (l *Ledger) all(now int64) []Gap {
 	out := slices.Clone(l.kept.Gaps)
 	if !l.live && l.kept.Listened > 0 {
-		out = append(out, Gap{l.kept.Listened, max(now, l.kept.Listened+1), Stopped}) // a second is long enough to miss some
+		out = append(out, Gap{From: l.kept.Listened, To: max(now, l.kept.Listened+1), Why: Stopped}) // a second is long enough to miss some
 	}
 	return out
 }
@@ -174,14 +240,16 @@ func (l *Ledger) Close(from, to int64) error {
 			continue
 		}
 		changed = true
-		if g.From < from {
-			left = append(left, Gap{g.From, from, g.Why})
+		begin, end := g, g
+		if begin.To, begin.Missing = from, 0; begin.From < from { // how many of them were there nobody knows
+			left = append(left, begin)
 		}
-		if g.To > to {
-			left = append(left, Gap{to, g.To, g.Why})
+		if end.From, end.Missing = to, 0; end.To > to {
+			left = append(left, end)
 		}
 	}
 	l.kept.Gaps = left
+	l.sort()
 	if !l.live && l.kept.Listened >= from && l.kept.Listened < to {
 		l.kept.Listened, changed = to, true
 	}

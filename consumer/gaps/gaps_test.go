@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/statscache/statscache/consumer/gaps/counter"
 )
 
 func ledger(t *testing.T, path string) *Ledger {
@@ -39,19 +41,19 @@ func TestLedger_LivesAndOutages(t *testing.T) {
 	must(t, l.Note(1020, []string{"a"}))
 	must(t, l.Note(1030, []string{"a", "b"}))
 	must(t, l.Note(1040, nil))
-	outages := []Gap{{1010, 1030, "endpoint a was down"}, {1020, 1030, "endpoint b was down"}}
+	outages := []Gap{{From: 1010, To: 1030, Why: "endpoint a was down"}, {From: 1020, To: 1030, Why: "endpoint b was down"}}
 	want(t, l, 1041, outages...)
 
 	l = ledger(t, path) // it was killed
-	want(t, l, 1500, append(slices.Clone(outages), Gap{1040, 1500, Stopped})...)
+	want(t, l, 1500, append(slices.Clone(outages), Gap{From: 1040, To: 1500, Why: Stopped})...)
 	must(t, l.Begin(1600))
-	want(t, l, 1700, append(slices.Clone(outages), Gap{1040, 1600, Stopped})...)
+	want(t, l, 1700, append(slices.Clone(outages), Gap{From: 1040, To: 1600, Why: Stopped})...)
 
 	must(t, l.Close(1025, 1500))
-	want(t, l, 1700, Gap{1010, 1025, "endpoint a was down"}, Gap{1020, 1025, "endpoint b was down"}, Gap{1500, 1600, Stopped})
+	want(t, l, 1700, Gap{From: 1010, To: 1025, Why: "endpoint a was down"}, Gap{From: 1020, To: 1025, Why: "endpoint b was down"}, Gap{From: 1500, To: 1600, Why: Stopped})
 	must(t, l.Close(0, 1600))
 	want(t, l, 1700)
-	want(t, ledger(t, path), 1600, Gap{1600, 1601, Stopped})
+	want(t, ledger(t, path), 1600, Gap{From: 1600, To: 1601, Why: Stopped})
 }
 
 func TestLedger_ClosedWithoutADaemon(t *testing.T) {
@@ -60,13 +62,13 @@ func TestLedger_ClosedWithoutADaemon(t *testing.T) {
 	must(t, l.Begin(1000))
 	l = ledger(t, path)
 	must(t, l.Close(1000, 1400))
-	want(t, l, 2000, Gap{1400, 2000, Stopped})
+	want(t, l, 2000, Gap{From: 1400, To: 2000, Why: Stopped})
 }
 
 func TestLedger_OneEndpointThatComesAndGoesIsBounded(t *testing.T) {
 	l := ledger(t, filepath.Join(t.TempDir(), "gaps.json"))
 	for i := range int64(mostGaps + 50) {
-		l.add(Gap{i * 100, i*100 + 10, "x"})
+		l.add(Gap{From: i * 100, To: i*100 + 10, Why: "x"})
 	}
 	got := l.Known(1)
 	if len(got) != mostGaps || got[0].From != 0 || got[0].To != 50*100+10 {
@@ -80,4 +82,36 @@ func TestOpen_Damaged(t *testing.T) {
 	if _, err := Open(path); err == nil {
 		t.Error("a damaged file is taken")
 	}
+}
+
+// TestLedger_LostMessages: what counters tell is kept with how many are missing, taken back where it was wrong, and
+// closed as other gaps are.
+func TestLedger_LostMessages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gaps.json")
+	l := ledger(t, path)
+	must(t, l.Begin(1000))
+	a, b := counter.Address{Name: "a", Address: "h:1"}, counter.Address{Name: "b", Address: "h:2"}
+	lost := func(a counter.Address, losses ...counter.Loss) {
+		t.Helper()
+		must(t, l.Count([]counter.Report{{Address: a, Lost: losses}}))
+	}
+	gap := func(a counter.Address, from, to int64, missing uint64) Gap {
+		return Gap{From: from, To: to, Why: "messages of endpoint " + a.Name + " at " + a.Address + " were lost", Lost: true, Missing: missing}
+	}
+	lost(a, counter.Loss{From: 1100, To: 1101, Missing: 3}, counter.Loss{From: 1105, To: 1110, Missing: 4}, counter.Loss{From: 1200, To: 1201, Missing: 1})
+	lost(b, counter.Loss{From: 1102, To: 1103, Missing: 5})
+	all := []Gap{gap(a, 1100, 1110, 7), gap(b, 1102, 1103, 5), gap(a, 1200, 1201, 1)}
+	want(t, l, 1300, all...)
+	want(t, ledger(t, path), 1300, append([]Gap{}, append(all, Gap{From: 1000, To: 1300, Why: Stopped})...)...)
+
+	must(t, l.Count([]counter.Report{{Address: a, Arrived: []counter.Loss{{From: 1105, To: 1110, Missing: 2}, {From: 1200, To: 1201, Missing: 1}}}}))
+	want(t, l, 1300, gap(a, 1100, 1110, 5), gap(b, 1102, 1103, 5))
+	must(t, l.Close(1104, 1107))
+	want(t, l, 1300, gap(a, 1100, 1104, 0), gap(b, 1102, 1103, 5), gap(a, 1107, 1110, 0))
+	must(t, l.Count([]counter.Report{{Address: a, Arrived: []counter.Loss{{From: 1100, To: 1110, Missing: 5}}}}))
+	want(t, l, 1300, gap(a, 1100, 1104, 0), gap(b, 1102, 1103, 5), gap(a, 1107, 1110, 0))
+	must(t, l.Count([]counter.Report{{Address: a, Withdrawn: true, Since: 1105}}))
+	want(t, l, 1300, gap(a, 1100, 1104, 0), gap(b, 1102, 1103, 5))
+	must(t, l.Close(1000, 1200))
+	want(t, l, 1300)
 }

@@ -41,7 +41,7 @@ type sink struct {
 	hold chan struct{}
 }
 
-func (s *sink) Deliver(ctx context.Context, _ string, batch [][][]byte) error {
+func (s *sink) Deliver(ctx context.Context, _ zmq.Peer, batch [][][]byte) error {
 	if s.hold != nil {
 		select {
 		case <-s.hold:

@@ -45,7 +45,7 @@ type scanning struct {
 	last    block.Event
 }
 
-func (s *scanning) Deliver(_ context.Context, _ string, batch [][][]byte) error {
+func (s *scanning) Deliver(_ context.Context, _ Peer, batch [][][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, frames := range batch {

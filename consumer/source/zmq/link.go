@@ -60,6 +60,13 @@ func (l *link) name() string {
 	return l.health.Name
 }
 
+// endpoint is what is listened to, as it is called at the moment.
+func (l *link) endpoint() Endpoint {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Endpoint{l.health.Name, l.health.Address}
+}
+
 func (l *link) snapshot() Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -139,7 +139,7 @@ type collector struct {
 	fail    func() error
 }
 
-func (c *collector) Deliver(ctx context.Context, endpoint string, batch [][][]byte) error {
+func (c *collector) Deliver(ctx context.Context, from Peer, batch [][][]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fail != nil {
@@ -148,7 +148,7 @@ func (c *collector) Deliver(ctx context.Context, endpoint string, batch [][][]by
 		}
 	}
 	for _, frames := range batch {
-		text := endpoint
+		text := from.Name
 		for _, f := range frames {
 			text += "|" + string(f)
 		}

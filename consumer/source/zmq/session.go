@@ -60,7 +60,15 @@ func (s *Source) session(ctx, sinkCtx context.Context, l *link, connected func()
 		}
 	})
 	connected()
-	return s.receive(sinkCtx, l, conn, guard, subs)
+	return s.receive(sinkCtx, l, conn, guard, subs, remoteOf(raw))
+}
+
+// remoteOf names the other side of a connection.
+func remoteOf(c net.Conn) string {
+	if a := c.RemoteAddr(); a != nil {
+		return a.String()
+	}
+	return ""
 }
 
 // closeWith closes c when ctx ends. The function it returns closes c too, and returns when nothing of it runs any more.
@@ -113,7 +121,7 @@ func broken(err error, guard *zmtp.Conn) error {
 
 // receive reads messages and hands them to the sink: as many at once as have come whole already, so that a burst costs
 // one call per batch, and a single message doesn't wait for company.
-func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *zmtp.Conn, subs *subscribed) error {
+func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *zmtp.Conn, subs *subscribed, remote string) error {
 	size := 1 // of the last batch, as a guess at the next one's
 	for {
 		batch := make([][][]byte, 0, size)
@@ -145,7 +153,7 @@ func (s *Source) receive(ctx context.Context, l *link, conn *zmq4.Conn, guard *z
 		}
 		if len(batch) > 0 {
 			size = len(batch)
-			if err := s.options.Sink.Deliver(ctx, l.name(), batch); err != nil {
+			if err := s.options.Sink.Deliver(ctx, Peer{l.endpoint(), remote}, batch); err != nil {
 				l.update(func(h *Health) { h.Undelivered += uint64(len(batch)) })
 				return &sinkError{err}
 			}

@@ -18,13 +18,19 @@ type Endpoint struct {
 	Address string // host:port; the host is looked up at each dial
 }
 
+// Peer is where messages come from.
+type Peer struct {
+	Endpoint
+	Remote string // host:port of the other side of the connection
+}
+
 // Sink takes what was received.
 type Sink interface {
 	// Deliver takes messages of one endpoint in the order they came, each as its frames (one to Options.MaxFrames). The
 	// sink owns all of it from then on. While it blocks, the endpoint's socket is not read, and the publisher drops
 	// what its own queue can't hold. It returns early when ctx ends. An error ends the session; the batch counts as
 	// lost then, and the endpoint is dialled again.
-	Deliver(ctx context.Context, endpoint string, batch [][][]byte) error
+	Deliver(ctx context.Context, from Peer, batch [][][]byte) error
 }
 
 // The defaults of Options.

@@ -298,13 +298,13 @@ type gate struct {
 	open atomic.Bool
 }
 
-func (g *gate) Deliver(ctx context.Context, endpoint string, batch [][][]byte) error {
+func (g *gate) Deliver(ctx context.Context, from Peer, batch [][][]byte) error {
 	for !g.open.Load() {
 		if !sleep(ctx, 100*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
-	return g.collector.Deliver(ctx, endpoint, batch)
+	return g.collector.Deliver(ctx, from, batch)
 }
 
 func TestSource_AFullSinkStopsTheReading(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 // counter is a sink that counts messages.
 type counter struct{ n atomic.Int64 }
 
-func (c *counter) Deliver(_ context.Context, _ string, batch [][][]byte) error {
+func (c *counter) Deliver(_ context.Context, _ Peer, batch [][][]byte) error {
 	c.n.Add(int64(len(batch)))
 	return nil
 }

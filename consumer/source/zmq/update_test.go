@@ -134,13 +134,13 @@ func TestUpdate_SubscriptionsAreFramedByLength(t *testing.T) {
 func TestUpdate_ARemovedEndpointDeliversWhatWasRead(t *testing.T) {
 	var got collector
 	var taken chan struct{} // made in the bubble
-	sink := deliverFunc(func(ctx context.Context, endpoint string, batch [][][]byte) error {
+	sink := deliverFunc(func(ctx context.Context, from Peer, batch [][][]byte) error {
 		select {
 		case <-taken:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		return got.Deliver(ctx, endpoint, batch)
+		return got.Deliver(ctx, from, batch)
 	})
 	inBubble(t, Options{Sink: sink, Topics: []string{"t"}}, one(func(p peer) {
 		if p.nth == 1 {
@@ -174,10 +174,10 @@ func TestUpdate_ARemovedEndpointDeliversWhatWasRead(t *testing.T) {
 	})
 }
 
-type deliverFunc func(ctx context.Context, endpoint string, batch [][][]byte) error
+type deliverFunc func(ctx context.Context, from Peer, batch [][][]byte) error
 
-func (f deliverFunc) Deliver(ctx context.Context, endpoint string, batch [][][]byte) error {
-	return f(ctx, endpoint, batch)
+func (f deliverFunc) Deliver(ctx context.Context, from Peer, batch [][][]byte) error {
+	return f(ctx, from, batch)
 }
 
 func TestUpdate_BeforeRunAndAfterIt(t *testing.T) {
