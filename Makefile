@@ -57,7 +57,7 @@ test: python browser check ## everything that must hold, in a few minutes; says 
 
 e2e: python browser ## the long end-to-end suites: crashes, chaos, large random comparisons, a minute of fuzzing each; up to 30 minutes
 	@rm -f $(REPORT); ended=0; $(WITHPYTHON) \
-	STATSCACHE_REPORT=$(REPORT) STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 60m ./internal/e2e ./store/crate || ended=1; \
+	STATSCACHE_REPORT=$(REPORT) STATSCACHE_LONG=1 $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 60m ./internal/e2e ./store/crate ./store/sqlite || ended=1; \
 	STATSCACHE_LONG=1 $(GO) test -count=1 -run '^TestBrowser_Pages' ./api || ended=1; \
 	GO='$(GO)' tools/fuzz.sh 1m 5s >>$(REPORT) || ended=1; cat $(REPORT); exit $$ended
 

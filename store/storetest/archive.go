@@ -286,7 +286,7 @@ func archiveRead(t *testing.T, open Open[Archiver]) {
 func archiveSmall(t *testing.T, open Open[Archiver]) {
 	a := opened(t, open)
 	attach(t, a, "s", 0)
-	e := Events("e", 0, 3000)
+	e := Events("e", 0, 1500)
 	for at := 0; at < len(e); {
 		n := min(1+at%13, len(e)-at)
 		wantOwned(t, archive(t, a, "s", Block(uint64(at+1), e[at:at+n]))[0], n, 0, 0)
@@ -301,17 +301,17 @@ func archiveSmall(t *testing.T, open Open[Archiver]) {
 	check := func(a store.Archive) {
 		got, _ := readAll(t, a, "s", 0, 700, true)
 		var want []*block.Block
-		for at := 0; at < len(e); at += 1000 {
-			want = append(want, Block(uint64(at+1), e[at:at+1000]))
+		for at := 0; at < len(e); at += 500 {
+			want = append(want, Block(uint64(at+1), e[at:at+500]))
 		}
 		sameLines(t, Describe(t, got, true), Describe(t, want, true))
 	}
 	check(a)
 	noError(t, a.Close())
 	a = opened(t, open)
-	attach(t, a, "s", 3000)
+	attach(t, a, "s", 1500)
 	check(a)
-	wantOwned(t, archive(t, a, "s", Block(3001, e[2500:2520]))[0], 0, 20, 0)
+	wantOwned(t, archive(t, a, "s", Block(1501, e[1000:1020]))[0], 0, 20, 0)
 }
 
 func archiveLanes(t *testing.T, open Open[Archiver]) {
@@ -329,12 +329,13 @@ func archiveLanes(t *testing.T, open Open[Archiver]) {
 		want = append(want, b)
 		at += n
 	}
-	for _, events := range []int{1, 50, 100_000} {
-		got, end := readAll(t, a, "s", 0, events, true)
+	lines := Describe(t, want, true)
+	for _, x := range []struct{ events, after int }{{1, at - 1000}, {50, 0}, {100_000, 0}} {
+		got, end := readAll(t, a, "s", uint64(x.after), x.events, true)
 		if end != uint64(at) {
 			t.Fatalf("read up to %d, want %d", end, at)
 		}
-		sameLines(t, Describe(t, got, true), Describe(t, want, true))
+		sameLines(t, Describe(t, got, true), lines[x.after:])
 	}
 }
 

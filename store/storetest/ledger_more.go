@@ -192,7 +192,7 @@ func ledgerRandom(t *testing.T, open Open[Ledgerer], seed uint64) {
 		x := &store.Commit{To: at[s] + 1 + r.Uint64N(1000)}
 		for _, interval := range []time.Duration{time.Second, time.Minute, day} {
 			var list []count
-			for range r.IntN(400) {
+			for range r.IntN(150) {
 				y := count{r.Int64N(7200) - 3600, fmt.Sprint("k", r.IntN(60)), r.Int64N(9)}
 				list = append(list, y)
 				step := int64(interval / time.Second)

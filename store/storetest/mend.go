@@ -90,7 +90,10 @@ func scanSpans(t *testing.T, open Open[Scanner]) {
 	noError(t, e.Close())
 	e = opened(t, open)
 	check(e)
-	for _, x := range live { // the first and the last event of any block are found by their very time
+	for i, x := range live { // the first and the last event of any block are found by their very time
+		if i > 110 && i%100 > 9 && i < len(live)-9 { // amid a large block
+			continue
+		}
 		n, at := 0, Base+x.Time
 		noError(t, e.Scan(patience(t), store.ScanRequest{From: at, To: at + 1}, func(stream string, b *block.Block) error {
 			if stream == "a" {
