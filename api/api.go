@@ -214,9 +214,12 @@ func NewHTTPServer(h http.Handler, write time.Duration, log *slog.Logger) *http.
 	return srv
 }
 
+// WriteTimeout bounds a whole answer of the public face.
+const WriteTimeout = 30 * time.Second
+
 // HTTPServer gives a server for the public face, to be started with Serve. Its Shutdown ends live streams.
 func (s *Server) HTTPServer() *http.Server {
-	srv := NewHTTPServer(s, 30*time.Second, s.log)
+	srv := NewHTTPServer(s, WriteTimeout, s.log)
 	srv.RegisterOnShutdown(s.streams.end)
 	return srv
 }

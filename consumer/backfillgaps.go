@@ -66,6 +66,9 @@ func (d *Daemon) judgeCounters(topics []string) {
 
 // counted gives what publishers' counters tell since it was asked last.
 func (d *Daemon) counted(last bool) []counter.Report {
+	if d.waiting.Load() != nil {
+		return nil // what comes early is decoded elsewhere
+	}
 	var current []counter.Address
 	for _, h := range d.health() {
 		current = append(current, counter.Address{Name: h.Name, Address: h.Address})

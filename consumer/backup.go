@@ -150,11 +150,22 @@ func (d *Daemon) saveInbox(ctx context.Context, path string) (events int, err er
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	end := d.journal.Next() - 1
-	for pos := d.journal.ArchivedTo(); pos < end; {
-		blocks, err := d.journal.ReadAfter(ctx, pos, backupRead)
+	if e := d.early.Load(); e != nil { // first: what it hands on meanwhile is in the inbox after
+		if events, err = save(ctx, e.inbox, f); err != nil && !errors.Is(err, journal.ErrClosed) { // all handed on
+			return 0, err
+		}
+	}
+	n, err := save(ctx, d.journal, f)
+	return events + n, err
+}
+
+// save writes what an inbox has now.
+func save(ctx context.Context, j *journal.Journal, f io.Writer) (events int, err error) {
+	end := j.Next() - 1
+	for pos := j.ArchivedTo(); pos < end; {
+		blocks, err := j.ReadAfter(ctx, pos, backupRead)
 		if errors.Is(err, journal.ErrTrimmed) { // archived meanwhile: the store has it
-			pos = max(pos+1, d.journal.ArchivedTo())
+			pos = max(pos+1, j.ArchivedTo())
 			continue
 		}
 		if err != nil {

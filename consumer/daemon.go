@@ -50,6 +50,9 @@ type Options struct {
 	// Failpoint is handed to every part with durable steps, for crash tests.
 	Failpoint failpoint.Hook
 	Roles     Roles
+	// Waiting, where set, is called when the store does not answer at the start, with what tells of the process
+	// meanwhile; Open then waits for the store until its context ends. Where it is nil Open gives up after a while.
+	Waiting func(Answering)
 }
 
 // Daemon is the pipeline over one data dir: sources, inbox, archive, plugins. Open takes the data dir, Start sets the
@@ -75,6 +78,11 @@ type Daemon struct {
 	changes  *changes
 	source   *zmq.Source // nil where nothing listens
 	rate     rateMeter
+
+	waiting atomic.Pointer[waiting] // for the store at the start; nil once everything runs
+	early   atomic.Pointer[early]   // nil where nothing was received before the store had answered
+	sink    *relay                  // of the sources that began then
+	keeper  *rejects.Keeper         // nil without the role consume
 
 	replaying sync.Mutex // held while rejects are given in again
 	repairing sync.Mutex // held while numbers are mended
@@ -126,11 +134,11 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 	d.life, d.die = context.WithCancelCause(context.Background())
 	d.current.Store(o.Config)
 	d.retained, d.operating = make(chan struct{}, 1), newToken()
+	if err := o.Registry.Register(newLiveCollector(d)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	if err := d.open(ctx, o); err != nil {
 		return nil, errors.Join(err, d.Stop())
-	}
-	if err := o.Registry.Register(newLiveCollector(d)); err != nil {
-		return nil, errors.Join(fmt.Errorf("register metrics: %w", err), d.Stop())
 	}
 	return d, nil
 }
@@ -142,7 +150,11 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 		return err
 	}
 	d.onStop("data dir", lock.release)
-	if d.store, err = openEngine(ctx, c, storeWithin, sqlite.Options{Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint}); err != nil {
+	p := patience{within: storeWithin}
+	if o.Waiting != nil {
+		p = patience{away: d.noStore(o)}
+	}
+	if d.store, err = openEngine(ctx, c, p, sqlite.Options{Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint}); err != nil {
 		return err
 	}
 	d.onStop("store", d.store.Close)
@@ -175,7 +187,6 @@ func (d *Daemon) join(ctx context.Context, o Options) (err error) {
 
 // openSide opens the receiving side.
 func (d *Daemon) openSide(ctx context.Context, o Options) error {
-	c := d.config
 	if !d.roles.Consume {
 		d.feed = d.newFeed("", 0)
 		d.archiver = &archiver{feed: d.feed, metrics: d.metrics, log: d.log}
@@ -184,19 +195,32 @@ func (d *Daemon) openSide(ctx context.Context, o Options) error {
 	if err := d.openJournal(ctx, o); err != nil {
 		return err
 	}
-	keeper, err := rejects.Open(rejects.Options{Dir: filepath.Join(c.DataDir, "rejects"), Logger: d.log})
-	if err != nil {
+	d.takeUpEarly(o)
+	var err error
+	if d.ingest, err = d.newIngest(d.journal); err != nil {
 		return err
 	}
-	d.onStop("rejects", keeper.Close)
-	d.ingest = newIngest(d.journal, keeper, d.metrics, d.log, d.now, c.MaxMessageBytes)
-	rules, err := compiledRules(c)
-	if err != nil {
-		return err
-	}
-	d.ingest.rules.Store(rules)
 	d.archiver.tallies = d.ingest.tallies
 	return nil
+}
+
+// newIngest makes what decodes into an inbox.
+func (d *Daemon) newIngest(in inbox) (*ingest, error) {
+	if d.keeper == nil {
+		keeper, err := rejects.Open(rejects.Options{Dir: filepath.Join(d.config.DataDir, "rejects"), Logger: d.log})
+		if err != nil {
+			return nil, err
+		}
+		d.keeper = keeper
+		d.onStop("rejects", keeper.Close)
+	}
+	rules, err := compiledRules(d.config)
+	if err != nil {
+		return nil, err
+	}
+	g := newIngest(in, d.keeper, d.metrics, d.log, d.now, d.config.MaxMessageBytes)
+	g.rules.Store(rules)
+	return g, nil
 }
 
 func (d *Daemon) newFeed(stream string, archivedTo uint64) *feed {
@@ -324,6 +348,9 @@ func (d *Daemon) Start(ctx context.Context, listen bool) error {
 		d.background("archive", after(kept, d.archiver.run))
 		d.onStop("archive what the inbox holds", d.drain)
 		d.background("decode", func(ctx context.Context) error { d.ingest.run(ctx); return nil })
+		if d.early.Load() != nil {
+			d.background("hand on what came early", d.handOn)
+		}
 	}
 	if d.cluster != nil {
 		d.background("streams of others", d.tend)
@@ -336,7 +363,13 @@ func (d *Daemon) Start(ctx context.Context, listen bool) error {
 	}
 	d.background("rate", d.rate.run(&d.metrics.total))
 	if listen {
-		return d.startControl()
+		if err := d.startControl(); err != nil {
+			return err
+		}
+	}
+	if d.waiting.Swap(nil) != nil {
+		d.metrics.storeUp.Set(1)
+		d.log.Info("the store answers")
 	}
 	return nil
 }
@@ -355,56 +388,21 @@ func (d *Daemon) startSource() error {
 	if err := d.startCatchUp(d.life); err != nil {
 		return err
 	}
-	c := d.config
-	d.judgeCounters(c.Topics)
-	d.source = zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
-		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: d.ingest, Logger: d.root})
+	d.judgeCounters(d.config.Topics)
+	if e := d.early.Load(); d.source != nil { // it began before the store had answered
+		d.stopWith("sources", e.sources) // now before all that it delivers to
+		return nil
+	}
+	d.source = d.newSource(d.ingest)
 	d.background("sources", d.source.Run)
 	return d.startGaps()
 }
 
-// background runs a part until Stop. What it returns before that is why the daemon ends.
-func (d *Daemon) background(name string, run func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			d.fail(fmt.Errorf("%s: %w", name, err))
-		}
-	}()
-	d.onStop(name, func() error {
-		cancel()
-		select {
-		case <-done:
-			return nil
-		case <-time.After(time.Until(d.stopBy)):
-			return errors.New("did not stop in time")
-		}
-	})
+func (d *Daemon) newSource(sink zmq.Sink) *zmq.Source {
+	c := d.config
+	return zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
+		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: sink, Logger: d.root})
 }
-
-// fail ends the daemon's life. The first error is the one that is told.
-func (d *Daemon) fail(err error) {
-	select {
-	case d.failed <- err:
-	default:
-	}
-	d.die(err)
-}
-
-// alive gives a context that ends when ctx does or when a part of the daemon gives up; its cause says why.
-func (d *Daemon) alive(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(d.life, func() { cancel(context.Cause(d.life)) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-	}
-}
-
-// Failed gives the error of a part that gave up, which is why the daemon should be stopped.
-func (d *Daemon) Failed() <-chan error { return d.failed }
 
 // drain archives what the inbox holds, as far as that goes quickly: the rest is archived after the next start.
 func (d *Daemon) drain() error {

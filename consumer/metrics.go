@@ -141,6 +141,7 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	send := func(name string, kind prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(c.descs[name], kind, v, labels...)
 	}
+	running := c.daemon.waiting.Load() == nil
 	s := c.daemon.Status()
 	for reason, n := range c.daemon.rejected() {
 		send("events_rejected_total", prometheus.CounterValue, float64(n), reason)
@@ -148,7 +149,7 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	reconnects, last := map[string]float64{}, map[string]float64{} // an endpoint may have several addresses
 	for _, e := range s.Endpoints {
 		send("endpoint_up", prometheus.GaugeValue, oneIf(e.State == "up"), e.Name, e.Address)
-		send("endpoint_counted", prometheus.GaugeValue, oneIf(c.daemon.ingest.counters.Trusted(counter.Address{Name: e.Name, Address: e.Address})), e.Name, e.Address)
+		send("endpoint_counted", prometheus.GaugeValue, oneIf(running && c.daemon.ingest.counters.Trusted(counter.Address{Name: e.Name, Address: e.Address})), e.Name, e.Address)
 		reconnects[e.Name] += float64(e.Reconnects)
 		if e.LastEvent != nil {
 			last[e.Name] = max(last[e.Name], float64(e.LastEvent.UnixMicro())/1e6)
@@ -160,6 +161,9 @@ func (c *liveCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	send("journal_bytes", prometheus.GaugeValue, float64(s.Journal.Bytes))
 	send("journal_limit_bytes", prometheus.GaugeValue, float64(s.Journal.Limit))
+	if !running {
+		return // there are no plugins yet
+	}
 	givenUp := map[string]int{}
 	for _, p := range c.daemon.host.Plugins() {
 		givenUp[p.ID] += p.GivenUp

@@ -71,7 +71,7 @@ func (d *Daemon) Migrate(ctx context.Context, to string, progress func(done int)
 	}
 	c := *d.config
 	c.Store = u
-	target, err := openEngine(ctx, &c, storeWithin, sqlite.Options{Logger: d.root, Now: d.now})
+	target, err := openEngine(ctx, &c, patience{within: storeWithin}, sqlite.Options{Logger: d.root, Now: d.now})
 	if err != nil {
 		return sum, err
 	}

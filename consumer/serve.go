@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/statscache/statscache/api"
@@ -32,6 +33,8 @@ type Server struct {
 	host    *host.Host // for explanations
 	cluster *cluster   // nil on SQLite
 
+	waiting atomic.Pointer[waiting] // for the store at the start
+
 	stop func()
 	wait sync.WaitGroup
 	done func() error
@@ -46,7 +49,12 @@ func OpenServer(ctx context.Context, o Options) (*Server, error) {
 	if _, err := os.Stat(c.Store.Path); c.Store.Kind == "sqlite" && errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("there is nothing to serve yet: %s does not exist; `statscache run` makes it", c.Store.Path)
 	}
-	s, err := openEngine(ctx, c, storeWithin, sqlite.Options{ReadOnly: true, Logger: o.Logger, Now: time.Now})
+	v := &Server{config: c, bundled: o.Bundled, version: o.Version, started: time.Now().UTC(), log: o.Logger}
+	p := patience{within: storeWithin}
+	if o.Waiting != nil {
+		p = patience{away: v.noStore(o)}
+	}
+	s, err := openEngine(ctx, c, p, sqlite.Options{ReadOnly: true, Logger: o.Logger, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +62,7 @@ func OpenServer(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	v := &Server{config: c, bundled: o.Bundled, version: o.Version, started: time.Now().UTC(), log: o.Logger, store: s, host: h, done: done}
+	v.store, v.host, v.done = s, h, done
 	if v.cluster, err = joinCluster(ctx, s, false, v.about, o.Logger); err != nil {
 		return nil, errors.Join(err, done())
 	}
@@ -64,7 +72,23 @@ func OpenServer(ctx context.Context, o Options) (*Server, error) {
 			v.wait.Go(func() { _ = run(ctx) }) // they end with ctx alone
 		}
 	}
+	v.waiting.Store(nil)
 	return v, nil
+}
+
+// noStore is called with the reason each time that the store has not answered at the start.
+func (v *Server) noStore(o Options) func(error) {
+	return func(err error) {
+		w := v.waiting.Load()
+		if w != nil {
+			w.say(err)
+			return
+		}
+		w = &waiting{}
+		w.say(err)
+		v.waiting.Store(w)
+		o.Waiting(v)
+	}
 }
 
 // Stop ends everything. It is called once.
@@ -112,7 +136,11 @@ func (v *Server) Plugins() []api.PluginStatus {
 // Status says how this process does and what it knows of others.
 func (v *Server) Status() api.Status {
 	s := api.Status{Version: v.version, Started: v.started, Roles: Roles{Serve: true}.names(), Endpoints: []api.EndpointStatus{},
-		Store: api.StoreStatus{Kind: v.store.Kind(), Up: v.reach() == nil}, Plugins: v.Plugins()}
+		Store: api.StoreStatus{Kind: v.config.Store.Kind}, Plugins: []api.PluginStatus{}}
+	if v.waiting.Load() != nil {
+		return s
+	}
+	s.Store.Up, s.Plugins = v.reach() == nil, v.Plugins()
 	var streams []store.Stream
 	if v.cluster != nil {
 		s.Cluster, streams = v.cluster.status(), v.cluster.follow.known()
@@ -140,6 +168,9 @@ func (v *Server) reach() error {
 
 // Ready answers the readiness check of the role.
 func (v *Server) Ready() []api.Check {
+	if w := v.waiting.Load(); w != nil {
+		return w.ready(Roles{Serve: true}, nil)
+	}
 	why := ""
 	if err := v.reach(); err != nil {
 		why = err.Error()

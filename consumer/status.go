@@ -16,17 +16,18 @@ import (
 
 // Status says how everything is doing.
 func (d *Daemon) Status() api.Status {
-	used, limit := int64(0), int64(0)
-	if d.journal != nil {
-		used, limit = d.journal.Bytes()
+	s := api.Status{Version: d.version, Started: d.started, Roles: d.roles.names(), EventsPerSecond: d.rate.perSecond(),
+		Endpoints: []api.EndpointStatus{}, Store: api.StoreStatus{Kind: d.config.Store.Kind}, Plugins: []api.PluginStatus{}}
+	running := d.waiting.Load() == nil // else there is neither a store nor what needs one
+	if running {
+		s.Owned, s.Store.Up, s.Plugins = d.owned(), d.archiver.down.Load() == nil, d.Plugins()
 	}
-	s := api.Status{
-		Version: d.version, Started: d.started, Roles: d.roles.names(),
-		EventsPerSecond: d.rate.perSecond(), Owned: d.owned(),
-		Endpoints: []api.EndpointStatus{},
-		Journal:   api.JournalStatus{Bytes: used, Limit: limit},
-		Store:     api.StoreStatus{Kind: d.store.Kind(), Up: d.archiver.down.Load() == nil},
-		Plugins:   d.Plugins(),
+	if running && d.journal != nil {
+		s.Journal.Bytes, s.Journal.Limit = d.journal.Bytes()
+	}
+	if e := d.early.Load(); e != nil {
+		used, _ := e.inbox.Bytes()
+		s.Journal.Bytes, s.Journal.Limit = s.Journal.Bytes+used, d.config.JournalMaxBytes
 	}
 	for _, h := range d.health() {
 		e := api.EndpointStatus{Name: h.Name, Address: h.Address, State: string(h.State), Received: h.Received,
@@ -40,7 +41,7 @@ func (d *Daemon) Status() api.Status {
 	for i := range s.Endpoints { // what the decoder refused is known by name only: an endpoint's addresses share it
 		s.Endpoints[i].Rejected += d.metrics.refused.of(s.Endpoints[i].Name)
 	}
-	if d.cluster != nil {
+	if running && d.cluster != nil {
 		s.Cluster = d.cluster.status()
 	}
 	return s
@@ -106,6 +107,9 @@ func (d *Daemon) ownPlugins() []api.PluginStatus {
 
 // Ready answers the readiness checks of the roles.
 func (d *Daemon) Ready() (checks []api.Check) {
+	if w := d.waiting.Load(); w != nil {
+		return w.ready(d.roles, d.early.Load())
+	}
 	unable := "" // of the store
 	if why := d.archiver.down.Load(); why != nil {
 		unable = *why

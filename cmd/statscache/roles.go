@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/statscache/statscache/api"
@@ -73,27 +69,27 @@ func roleConfig(g *globals, name string) (*config.Config, *slog.Logger, error) {
 
 // runRole runs a role that has no API of its own until ctx ends or a part gives up.
 func runRole(ctx context.Context, c *config.Config, log *slog.Logger, name string, roles consumer.Roles, reload func(*consumer.Daemon), hangup <-chan os.Signal) (err error) {
-	admin, err := net.Listen("tcp", c.AdminListen)
+	f, err := newFront(c, log, false)
 	if err != nil {
-		return fmt.Errorf("statscache.app.admin_listen %s: %w", c.AdminListen, bare(err))
+		return err
 	}
 	o, err := pipeline(c, log)
 	if err != nil {
-		return errors.Join(err, admin.Close())
+		return errors.Join(err, f.close())
 	}
-	o.Registry, o.Roles = prometheus.NewRegistry(), roles
+	o.Registry, o.Roles, o.Waiting = f.registry, roles, f.wait
 	d, err := consumer.Open(ctx, o)
 	if err != nil {
-		return errors.Join(err, admin.Close())
+		return unopened(ctx, log, errors.Join(err, f.close()))
 	}
 	defer func() { err = errors.Join(err, d.Stop()) }()
 	if err := d.Start(ctx, true); err != nil {
-		return errors.Join(err, admin.Close())
+		return errors.Join(err, f.close())
 	}
-	operators := api.NewAdmin(api.AdminOptions{Ready: d.Ready, Status: d.Status, Gatherer: o.Registry, Logger: log})
-	failed := make(chan error, 1)
-	stopAdmin := serve(api.NewHTTPServer(operators, 3*time.Minute, log), admin, failed)
-	log.Info("statscache "+name+" is running", "admin", "http://"+admin.Addr().String()+"/", "data_dir", c.DataDir)
+	if !f.waits {
+		f.operators(d)
+	}
+	log.Info("statscache "+name+" is running", "admin", "http://"+f.admin.Addr().String()+"/", "data_dir", c.DataDir)
 	for running := true; running; {
 		select {
 		case <-hangup:
@@ -101,12 +97,12 @@ func runRole(ctx context.Context, c *config.Config, log *slog.Logger, name strin
 			continue
 		case <-ctx.Done():
 			log.Info("stopping")
-		case err = <-failed:
+		case err = <-f.failed:
 		case err = <-d.Failed():
 		}
 		running = false
 	}
-	return errors.Join(err, stopAdmin())
+	return errors.Join(err, f.close())
 }
 
 func newServe(g *globals) *cobra.Command {
@@ -135,21 +131,20 @@ func newServe(g *globals) *cobra.Command {
 }
 
 func runServe(ctx context.Context, c *config.Config, log *slog.Logger, reload func(*api.Server), hangup <-chan os.Signal) (err error) {
-	public, admin, err := listen(c)
+	f, err := newFront(c, log, true)
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	s, err := consumer.OpenServer(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log})
+	s, err := consumer.OpenServer(ctx, consumer.Options{Config: c, Bundled: bundled(), Version: versionText(), Logger: log, Waiting: f.wait})
 	if err != nil {
-		return errors.Join(err, public.Close(), admin.Close())
+		return unopened(ctx, log, errors.Join(err, f.close()))
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	face, failed, stop, err := show(s, c, log, registry, public, admin)
+	face, err := f.show(s, c)
 	if err != nil {
-		return err
+		return errors.Join(err, f.close())
 	}
-	log.Info("statscache serve is running", "api", "http://"+public.Addr().String()+"/", "admin", "http://"+admin.Addr().String()+"/", "store", c.Store.String())
+	log.Info("statscache serve is running", "api", "http://"+f.public.Addr().String()+"/", "admin", "http://"+f.admin.Addr().String()+"/", "store", c.Store.String())
 	for running := true; running; {
 		select {
 		case <-hangup:
@@ -157,9 +152,9 @@ func runServe(ctx context.Context, c *config.Config, log *slog.Logger, reload fu
 			continue
 		case <-ctx.Done():
 			log.Info("stopping")
-		case err = <-failed:
+		case err = <-f.failed:
 		}
 		running = false
 	}
-	return errors.Join(err, stop())
+	return errors.Join(err, f.close())
 }

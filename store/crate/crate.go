@@ -35,6 +35,8 @@ type Options struct {
 	Statement time.Duration
 	// Wait is how long Open tries without an answer of the database; 0 is until its context ends.
 	Wait time.Duration
+	// Away, where set, is told by Open after each attempt why it has to go on trying.
+	Away func(error)
 	// Failpoint is for crash tests.
 	Failpoint failpoint.Hook
 }
@@ -55,6 +57,7 @@ type DB struct {
 	deadline func() time.Duration // of one statement; tests shorten it at random
 
 	closed atomic.Bool
+	begun  atomic.Bool            // Open has succeeded
 	shards atomic.Pointer[string] // of the events, as last seen complete
 
 	commits gate // new commits of this process
@@ -71,7 +74,7 @@ type DB struct {
 }
 
 // Open connects, checks that the schema is ours and creates what is missing. While the database is away it tries again
-// until ctx ends.
+// until ctx ends; a host that no one knows is a mistake, not a database that is away.
 func Open(ctx context.Context, o Options) (*DB, error) { return open(ctx, o, nil) }
 
 // open is Open with a deadline for each statement where it isn't nil.
@@ -103,6 +106,7 @@ func open(ctx context.Context, o Options, deadline func() time.Duration) (*DB, e
 		pool.Close()
 		return nil, err
 	}
+	d.begun.Store(true)
 	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(d.done)
@@ -209,13 +213,13 @@ func (d *DB) refresh(ctx context.Context, table string) error {
 // retry calls f, each time under a deadline of its own, until it succeeds, the database says that the data is at
 // fault, or ctx ends.
 func (d *DB) retry(ctx context.Context, what string, f func(context.Context) error) error {
-	b := backoff{}
+	b, said, began := backoff{}, false, time.Now()
 	for refused := 0; ; {
 		err := d.once(ctx, f)
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errGivenUp), d.closed.Load(), refusal(err):
+		case errors.Is(err, errGivenUp), d.closed.Load(), refusal(err), !d.begun.Load() && unknownHosts(err):
 			return fmt.Errorf("%s: %w", what, d.inPlainWords(err))
 		case ctx.Err() == nil && !unavailable(err):
 			// Not known to pass by itself. A few more tries, since a node that starts or stops says many things.
@@ -223,10 +227,14 @@ func (d *DB) retry(ctx context.Context, what string, f func(context.Context) err
 				return fmt.Errorf("%s: %w: %w", what, errRefused, d.inPlainWords(err))
 			}
 		}
+		if d.opts.Away != nil && !d.begun.Load() {
+			d.opts.Away(d.inPlainWords(err))
+		}
 		if !b.wait(ctx) {
 			return fmt.Errorf("%s: %w: %w (%w)", what, store.ErrUnavailable, d.inPlainWords(err), context.Cause(ctx))
 		}
-		if b.n == warnAfter {
+		if !said && time.Since(began) >= warnAfter {
+			said = true
 			d.log.Warn("database does not answer, trying again", "doing", what, "error", d.inPlainWords(err))
 		}
 	}

@@ -1,19 +1,23 @@
 package crate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
-	maxRefusals = 5 // of an error that isn't known to pass by itself
-	warnAfter   = 8 // attempts without an answer, about a second
+	maxRefusals = 5           // of an error that isn't known to pass by itself
+	warnAfter   = time.Second // without an answer
 )
 
 var (
@@ -64,6 +68,15 @@ func refusal(err error) bool {
 	return errors.As(err, &pg) && strings.HasPrefix(pg.Code, "28")
 }
 
+// unknownHosts says whether none of the hosts has an address.
+func unknownHosts(err error) bool {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(list.Unwrap(), func(e error) bool { return !unknownHosts(e) })
+	}
+	dns, ok := err.(*net.DNSError)
+	return ok && dns.IsNotFound || err != nil && unknownHosts(errors.Unwrap(err))
+}
+
 // plain is an error with a sentence of its own for what pgx tells in many lines.
 type plain struct {
 	text string
@@ -92,6 +105,8 @@ func (d *DB) inPlainWords(err error) error {
 		return plain{fmt.Sprintf("no host is named %s", dns.Name), err}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return plain{fmt.Sprintf("nothing listens at %s: is CrateDB running, and is that its PostgreSQL port?", d.at), err}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return plain{fmt.Sprintf("CrateDB at %s does not answer in time", d.at), err}
 	}
 	return err
 }
