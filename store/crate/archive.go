@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	insertEvents = 500     // events in one batch of statements
-	insertBytes  = 4 << 20 // bodies in one batch
-	inFlight     = 4       // batches and statements sent side by side
+	insertEvents = 500      // events in one batch of statements
+	insertBytes  = 4 << 20  // bodies in one batch
+	openBytes    = 16 << 20 // bodies that are unpacked at a time
+	inFlight     = 4        // batches and statements sent side by side
 	// A statement's text is at most 262,144 characters, keys are at most maxKeyID bytes, each quote twice.
 	lookUp = 200
 )
@@ -94,6 +95,7 @@ type attempt struct {
 	above   uint64
 	horizon int64
 	parts   map[int32]bool // touched
+	seen    map[place]bool
 	out     []store.Archived
 }
 
@@ -102,15 +104,17 @@ type attempt struct {
 func (a *attempt) all(ctx context.Context, blocks []*block.Block) error {
 	before, err := a.db.archiveHorizon(ctx)
 	for err == nil {
-		a.horizon, a.parts, a.out = before, map[int32]bool{}, make([]store.Archived, len(blocks))
-		for i, b := range blocks {
-			owned, err := a.own(ctx, b, &a.out[i])
-			if err == nil {
-				a.out[i].Owned, err = b.Keep(owned)
+		a.horizon, a.parts, a.seen, a.out = before, map[int32]bool{}, map[place]bool{}, make([]store.Archived, len(blocks))
+		for from := 0; from < len(blocks); {
+			to, size := from, 0
+			for to < len(blocks) && (to == from || size+blocks[to].BodyBytes <= openBytes) {
+				size += blocks[to].BodyBytes
+				to++
 			}
-			if err != nil {
-				return fmt.Errorf("block at %d: %w", b.First, err)
+			if err := a.own(ctx, blocks[from:to], a.out[from:to]); err != nil {
+				return fmt.Errorf("blocks from %d to %d: %w", blocks[from].First, blocks[to-1].Upto, err)
 			}
+			from = to
 		}
 		if before, err = a.db.archiveHorizon(ctx); err == nil && before == a.horizon {
 			return nil
@@ -119,13 +123,46 @@ func (a *attempt) all(ctx context.Context, blocks []*block.Block) error {
 	return err
 }
 
-// own inserts the events of a block that lie above a position and marks the ones that are ours. A batch is of one
-// partition: where it makes a new one beside others, CrateDB 6.4.3 answers for its items in another order without
-// saying so (TestServer_BatchOfSeveralPartitions_MixesAnswers).
-func (a *attempt) own(ctx context.Context, b *block.Block, out *store.Archived) ([]bool, error) {
-	owned := make([]bool, b.Len())
+// own inserts the events of some blocks and gives those that are ours. They go side by side whatever blocks they are
+// of: those of a quiet bus have a few events each, and every statement is a durable write.
+func (a *attempt) own(ctx context.Context, blocks []*block.Block, out []store.Archived) error {
+	byPart, owned := map[int32][]pending{}, make([][]bool, len(blocks))
+	var old []pending
+	for i, b := range blocks {
+		expired, err := a.sort(b, &owned[i], &out[i], byPart)
+		if err != nil {
+			return err
+		}
+		old = append(old, expired...)
+	}
+	if err := a.takeBack(ctx, old); err != nil {
+		return err
+	}
+	if err := a.insert(ctx, byPart); err != nil {
+		return err
+	}
+	for _, list := range byPart {
+		for _, e := range list {
+			if !*e.owned {
+				e.out.Duplicates++
+			}
+		}
+	}
+	for i, b := range blocks {
+		var err error
+		if out[i].Owned, err = b.Keep(owned[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sort adds the events of a block that lie above the stream's position to those of their partitions and gives the ones
+// that are behind the horizon.
+func (a *attempt) sort(b *block.Block, owned *[]bool, out *store.Archived, byPart map[int32][]pending) (old []pending, err error) {
+	*owned = make([]bool, b.Len())
 	if b.Upto <= a.above || b.Len() == 0 {
-		return owned, nil
+		return nil, nil
 	}
 	ids, err := b.IDs()
 	if err != nil {
@@ -135,29 +172,30 @@ func (a *attempt) own(ctx context.Context, b *block.Block, out *store.Archived) 
 	if err != nil {
 		return nil, err
 	}
-	byPart, seen := map[int32][]pending{}, map[place]bool{}
-	var old []pending
-	for i := range owned {
+	for i := range *owned {
 		if b.Seq(i) <= a.above {
 			continue
 		}
 		e := eventOf(b, i, ids[i], bodies[i])
+		at := place{e.part, e.id}
 		switch {
 		case b.Time[i] < a.horizon:
-			old = append(old, pending{e, new(bool)})
-			continue
-		case seen[place{e.part, e.id}]: // the first of several copies is the one, whichever batch were to come first
+			old = append(old, pending{event: e, owned: new(bool)})
+		case a.seen[at]: // the first of several copies is the one, whichever batch were to come first
 			out.Duplicates++
-			continue
+		default:
+			a.seen[at], a.parts[e.part] = true, true
+			byPart[e.part] = append(byPart[e.part], pending{e, &(*owned)[i], out})
 		}
-		seen[place{e.part, e.id}] = true
-		byPart[e.part] = append(byPart[e.part], pending{e, &owned[i]})
-		a.parts[e.part] = true
 	}
 	out.Expired = len(old)
-	if err := a.takeBack(ctx, old); err != nil {
-		return nil, err
-	}
+	return old, nil
+}
+
+// insert inserts events and marks the ones that are ours. A batch is of one partition: where it makes a new one beside
+// others, CrateDB 6.4.3 answers for its items in another order without saying so
+// (TestServer_BatchOfSeveralPartitions_MixesAnswers).
+func (a *attempt) insert(ctx context.Context, byPart map[int32][]pending) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
 	for _, list := range byPart {
@@ -174,17 +212,7 @@ func (a *attempt) own(ctx context.Context, b *block.Block, out *store.Archived) 
 			})
 		}
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	for _, list := range byPart {
-		for _, e := range list {
-			if !*e.owned {
-				out.Duplicates++
-			}
-		}
-	}
-	return owned, nil
+	return g.Wait()
 }
 
 // takeBack removes rows that an earlier attempt of ours has made of events that are behind the horizon now.
@@ -216,10 +244,11 @@ type place struct {
 	id   string
 }
 
-// pending is an event that is being inserted and the place for the answer whether it is ours.
+// pending is an event that is being inserted, the place for the answer whether it is ours, and what is said of its block.
 type pending struct {
 	event
 	owned *bool
+	out   *store.Archived
 }
 
 // insert inserts events. One that the server refuses for good, while it takes others, must not stop its stream: it is kept

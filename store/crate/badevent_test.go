@@ -27,7 +27,7 @@ func TestInsert_OfAnEventThatIsRefused_KeepsItWithoutItsNames(t *testing.T) {
 		if id == "bad" {
 			e.topic = strings.Repeat("x", 40_000)
 		}
-		list = append(list, pending{e, new(bool)})
+		list = append(list, pending{event: e, owned: new(bool)})
 	}
 	if err := d.insert(ctx, "s", list); err != nil {
 		t.Fatal(err)
