@@ -3,11 +3,16 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/statscache/statscache/internal/fakearchive"
 	"github.com/statscache/statscache/internal/testpython"
 )
 
@@ -120,4 +125,71 @@ func TestGaps_BehindARelayNothingIsFoundMissing(t *testing.T) {
 	if n, reason := s.lostMessages(); n != 0 {
 		t.Errorf("%d are found missing: %s", n, reason)
 	}
+}
+
+// TestGaps_ABackfillClosesWhatCountersFound: while it fetches, numbers and gaps say so; then nothing is missing any more.
+func TestGaps_ABackfillClosesWhatCountersFound(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 1000, 100)
+	s := newSite(t, map[string]string{"endpoints": endpoints(map[string][]int{"bus": {b.port}})})
+	now := time.Now().Unix()
+	lost := now - 3600
+	if err := os.MkdirAll(s.data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ledger := fmt.Sprintf(`{"listened":%d,"gaps":[{"from":%d,"to":%d,"why":"messages of endpoint bus at x:1 were lost","lost":true,"missing":2}]}`, now-1, lost, lost+10)
+	if err := os.WriteFile(filepath.Join(s.data, "gaps.json"), []byte(ledger), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	row := func(id string, at int64) fakearchive.Row {
+		return fakearchive.Row{Time: float64(at), Raw: fmt.Appendf(nil, `{"i":1,"msg_id":"2026-%s","timestamp":%d,"topic":"org.fedoraproject.dev.gap.x","msg":{}}`, id, at)}
+	}
+	archive, asked, open := fakearchive.New(1, []fakearchive.Row{row("before", lost-600), row("lost-1", lost), row("lost-2", lost+9)}), make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once.Do(func() { close(asked) })
+		<-open
+		archive.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	opened := sync.OnceFunc(func() { close(open) })
+	defer opened()
+	d := s.start()
+	b.waitSubscribed()
+	window := fmt.Sprintf("http://%s/api/v1/metrics/volume/count?from=%d&to=%d", d.api, lost-300, lost+300)
+	says := func(what string, wants ...string) {
+		t.Helper()
+		for url, want := range map[string]string{window: wants[0], "http://" + d.api + "/api/v1/gaps": wants[1]} {
+			d.waitFor(5*time.Second, what, func() error {
+				code, body, err := get(url)
+				if err != nil || code != http.StatusOK || !strings.Contains(body, want) {
+					return fmt.Errorf("%s: %d, %v: %s, want %s", url, code, err, body, want)
+				}
+				return nil
+			})
+		}
+	}
+	says("the gap is told", `"reason":"gap"`, `"kind":"lost","reason":"messages of endpoint bus at x:1 were lost","missing":2,"backfilling":false`)
+	ended := make(chan result, 1)
+	go func() { ended <- s.run("backfill", "--gaps", "--url", server.URL+"/raw", "--json") }()
+	select {
+	case <-asked:
+	case r := <-ended:
+		t.Fatalf("it ended before it asked: %s%s", r.stdout, r.stderr)
+	}
+	says("it is being fetched", `"reason":"backfilling"`, `"missing":2,"backfilling":true`)
+	if text := s.mustRun("gaps").stdout; !strings.Contains(text, "were lost (being fetched)") || !strings.Contains(text, " is being fetched\n") {
+		t.Errorf("gaps says\n%s", text)
+	}
+	opened()
+	var sum struct{ Owned int }
+	if r := <-ended; json.Unmarshal([]byte(r.stdout), &sum) != nil || sum.Owned != 2 {
+		t.Errorf("want two new: %d, %s%s", r.code, r.stdout, r.stderr)
+	}
+	says("nothing is missing any more", `"complete":true`, `"backfilling":[]`)
+	if n, reason := s.lostMessages(); n != 0 || reason != "" {
+		t.Errorf("%d are missing still: %s", n, reason)
+	}
+	d.stop()
+	s.verifyClean()
 }
