@@ -107,20 +107,16 @@ func TestGaps_BehindARelayNothingIsFoundMissing(t *testing.T) {
 	python(t, filepath.Dir(s.conf), filepath.Join(filepath.Dir(testpython.Find(t)), "fedmsg-relay"))
 	d := s.start()
 	waitEndpointUp(t, d, "relay_outbound")
-	var sent int64
-	first := publish(t, s, "relayed", 1, 1, "--active")
-	sent += first.expectNumber("published ", time.Minute) // alone it looks as if there was but one
-	d.waitCounted(sent, 30*time.Second)
+	all := []*peer{publish(t, s, "relayed", 6, 1, "--active")}
+	d.waitCounted(100, 30*time.Second) // alone it looks as if there was but one
 	for range 2 {
-		var both []*peer
-		for range 2 {
-			both = append(both, publish(t, s, "relayed", 1, 1, "--active"))
-		}
-		for _, p := range both {
-			sent += p.expectNumber("published ", time.Minute)
-		}
-		d.waitCounted(sent, 30*time.Second)
+		all = append(all, publish(t, s, "relayed", 1, 1, "--active"))
 	}
+	var sent int64
+	for _, p := range all {
+		sent += p.expectNumber("published ", time.Minute)
+	}
+	d.waitCounted(sent, 30*time.Second)
 	d.stop()
 	if n, reason := s.lostMessages(); n != 0 {
 		t.Errorf("%d are found missing: %s", n, reason)
