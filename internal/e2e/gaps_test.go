@@ -189,3 +189,39 @@ func TestGaps_ABackfillClosesWhatCountersFound(t *testing.T) {
 	d.stop()
 	s.verifyClean()
 }
+
+// TestCluster_ServeTellsWhatConsumersMissed: a process without a ledger knows of others' gaps, and that nobody listens.
+func TestCluster_ServeTellsWhatConsumersMissed(t *testing.T) {
+	needLong(t, "takes a minute")
+	b := newBus(t, 1000, 64)
+	c := newCluster(t, map[string][]int{"bus": {b.port}})
+	consumer := c.site()
+	d := consumer.launch("consume")
+	d.waitJoined()
+	b.waitSubscribed()
+	d.stop()
+	d, web := consumer.launch("consume"), c.start("serve")
+	d.waitJoined()
+	compute := c.start("compute") // whose plugins make metrics
+	says := func(what, path string, wants ...string) {
+		t.Helper()
+		web.waitFor(time.Minute, what, func() error {
+			code, body, err := get("http://" + web.api + path)
+			for _, want := range wants {
+				if err != nil || code != http.StatusOK || !strings.Contains(body, want) {
+					return fmt.Errorf("%s: %d, %v: %s, want %s", path, code, err, body, want)
+				}
+			}
+			return nil
+		})
+	}
+	says("what the consumer missed", "/api/v1/gaps", `"kind":"stopped"`, `: no statscache listened"`)
+	says("in every number", "/api/v1/metrics/volume/count?from=now-1h", `"reason":"gap"`)
+	if text := c.site().mustRun("gaps").stdout; !strings.Contains(text, "stopped") || !strings.Contains(text, ": no statscache listened") {
+		t.Errorf("gaps says\n%s", text)
+	}
+	d.kill()
+	says("that nobody listens", "/api/v1/gaps", `"reason":"no statscache listened"`)
+	compute.stop()
+	web.stop()
+}
