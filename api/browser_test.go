@@ -184,6 +184,7 @@ type site struct {
 	away     atomic.Bool // nobody is there
 	noStream atomic.Bool // a proxy that knows no streams is before it
 	behind   atomic.Bool // the plugin is catching up
+	missing  atomic.Pointer[Gaps]
 }
 
 func newSite(t *testing.T) *site {
@@ -194,6 +195,11 @@ func newSite(t *testing.T) *site {
 		return Status{Version: "1.2.3", Started: started, Roles: []string{"serve"}, Store: StoreStatus{Kind: "sqlite", Up: true},
 			Endpoints: []EndpointStatus{{Name: "bus", Address: "tcp://127.0.0.1:1", State: "up"}},
 			Plugins:   []PluginStatus{{ID: "volume", State: map[bool]string{true: "catching-up", false: "running"}[st.behind.Load()], Lag: 300_000}}}
+	}, Gaps: func() Gaps {
+		if g := st.missing.Load(); g != nil {
+			return *g
+		}
+		return Gaps{}
 	}})
 	st.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if st.away.Load() {

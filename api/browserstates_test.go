@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -120,4 +121,37 @@ func TestBrowser_OddNumbersOfThings(t *testing.T) {
 	b.do(chromedp.Navigate(st.URL + "/web/dashboard"))
 	b.until("the plugin that is behind", drawn+` && `+inside("statscache-status", ".dot")+`.textContent.includes("volume is catching-up") && document.querySelector("[data-state=catching-up]") !== null`)
 	b.silent("odd numbers")
+}
+
+// TestBrowser_MessagesAreMissing: charts shade the buckets of a gap, however short it is, and widgets and pictures say why
+// numbers aren't complete.
+func TestBrowser_MessagesAreMissing(t *testing.T) {
+	b, st := newBrowser(t), newSite(t)
+	b.look(1000, "light")
+	now := time.Now()
+	gap := now.Add(-50 * time.Hour).Truncate(time.Hour).Add(10 * time.Minute)
+	fetching := now.Add(-100 * time.Hour)
+	st.missing.Store(&Gaps{Gaps: []Gap{{From: gap, To: gap.Add(5 * time.Second), Kind: GapLost}}, Backfilling: []Span{{fetching, fetching.Add(time.Hour)}}})
+	const window = "?metric=volume&from=now-7d&step=1d"
+	for _, kind := range []string{"line", "bars"} {
+		b.do(chromedp.Navigate(st.URL + "/embed/" + kind + window))
+		b.until(kind, drawn)
+		shades := `[...` + inside("statscache-"+kind, ".chart") + `.querySelectorAll("rect.shade")].map((r) => r.textContent + (r.getAttribute("width") > 2 ? "" : ", of no width"))`
+		if got := fmt.Sprint(eval[[]string](b, shades)); got != "[messages are missing history is being fetched]" {
+			t.Errorf("%s: shaded are %s", kind, got)
+		}
+	}
+	for _, kind := range []string{"line", "number", "calendar", "top"} {
+		metric := map[bool]string{true: "volume-by-category", false: "volume"}[kind == "top"]
+		b.do(chromedp.Navigate(st.URL + "/embed/" + kind + "?from=now-7d&metric=" + metric))
+		b.until(kind, drawn)
+		if got, want := eval[string](b, inside("statscache-"+kind, ".flag")+`.textContent`), "not complete: messages are missing, history is being fetched"; got != want {
+			t.Errorf("%s says %q, want %q", kind, got, want)
+		}
+	}
+	w := get(st.server, http.MethodGet, "/img/line.svg"+window)
+	if body := w.Body.String(); w.Code != http.StatusOK || strings.Count(body, "not complete: messages are missing") == 0 || !strings.Contains(body, "not complete: history is being fetched") {
+		t.Errorf("the picture: %d %s", w.Code, w.Body)
+	}
+	b.silent("gaps")
 }
