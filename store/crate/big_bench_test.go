@@ -23,7 +23,7 @@ const benchSchema = "STATSCACHE_BENCH_CRATE"
 // benchYear is when what the large benchmarks read begins.
 var benchYear = time.Date(2018, 1, 1, 0, 0, 0, 0, time.UTC) // immutable
 
-const benchPart = 100_000 // rows made by one statement
+const benchPart = 20_000 // rows made by one statement: four of them have room in 1 GB of heap
 
 // filled opens a schema with rows that the server itself makes, which are there already where the schema is kept.
 // parts are the statements that make them, all is how many there are in the end.
