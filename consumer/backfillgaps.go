@@ -47,7 +47,7 @@ func (d *Daemon) startGaps() error {
 			case <-ctx.Done():
 				ended = true
 			}
-			err := errors.Join(ledger.Count(d.counted(ended)), ledger.Note(d.now().Unix(), d.unheard(ended)))
+			err := errors.Join(ledger.Count(d.counted(ended)), ledger.Note(d.now().Unix(), d.unheard(ledger, ended)))
 			if err != nil && !failing {
 				d.log.Error("what is missing can't be noted; it is tried again", "error", err)
 			}
@@ -91,17 +91,22 @@ func (d *Daemon) counted(last bool) []counter.Report {
 	return reports
 }
 
-// unheard names the endpoints that nothing comes from; at the end all are closed, which says nothing.
-func (d *Daemon) unheard(ended bool) (names []string) {
+// unheard names the endpoints that nothing comes from any more; at the end all are closed, which says nothing.
+func (d *Daemon) unheard(ledger *gaps.Ledger, ended bool) []string {
 	if ended {
 		return nil
 	}
+	var ever, down []string
 	for _, h := range d.health() {
+		name := h.Name + " at " + h.Address
+		if h.Connects > 0 {
+			ever = append(ever, name)
+		}
 		if h.State != zmq.Up {
-			names = append(names, h.Name+" at "+h.Address)
+			down = append(down, name)
 		}
 	}
-	return names
+	return ledger.Missed(ever, down)
 }
 
 // backfillGaps fetches what is missing of the times when nobody listened, or not to all; under backfilling.

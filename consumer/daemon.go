@@ -89,6 +89,7 @@ type Daemon struct {
 
 	backfilling sync.Mutex                  // held while history is fetched
 	gaps        atomic.Pointer[gaps.Ledger] // nil where nothing listens
+	gapsFault   fault
 
 	operating token // one plugin command at a time
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/statscache/statscache/api"
@@ -45,7 +46,7 @@ func (d *Daemon) Gaps() api.Gaps {
 	if d.roles.Consume {
 		l, err := d.ledger()
 		if err != nil {
-			d.log.Warn("it can't be told what is missing", "error", err)
+			d.gapsFault.say(d.log, err)
 		} else {
 			own = toldGaps(l, d.now())
 		}
@@ -64,9 +65,19 @@ func (v *Server) Gaps() api.Gaps {
 	}
 	g, err := KeptGaps(v.config, time.Now())
 	if err != nil {
-		v.log.Warn("it can't be told what is missing", "error", err)
+		v.gapsFault.say(v.log, err)
 	}
 	return g
+}
+
+// fault is an error that is asked about again and again and said once.
+type fault struct{ said atomic.Pointer[string] }
+
+func (f *fault) say(log *slog.Logger, err error) {
+	text := err.Error()
+	if old := f.said.Swap(&text); old == nil || *old != text {
+		log.Warn("it can't be told what is missing", "error", err)
+	}
 }
 
 // KeptGaps tells what the daemon of a data dir has noted, whether it runs or not.

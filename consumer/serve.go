@@ -33,6 +33,8 @@ type Server struct {
 	host    *host.Host // for explanations
 	cluster *cluster   // nil on SQLite
 
+	gapsFault fault
+
 	waiting atomic.Pointer[waiting] // for the store at the start
 
 	stop func()

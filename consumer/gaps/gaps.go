@@ -58,9 +58,10 @@ type Ledger struct {
 
 // kept is the file.
 type kept struct {
-	Listened int64 `json:"listened"`           // somebody listened until then; 0 where nobody ever has
-	Gaps     []Gap `json:"gaps"`               // by their begin
-	Fetching *Span `json:"fetching,omitempty"` // what is being fetched; of a process that was killed it may be left
+	Listened int64    `json:"listened"`           // somebody listened until then; 0 where nobody ever has
+	Gaps     []Gap    `json:"gaps"`               // by their begin
+	Heard    []string `json:"heard,omitempty"`    // endpoints that have been up
+	Fetching *Span    `json:"fetching,omitempty"` // what is being fetched; of a process that was killed it may be left
 }
 
 // Open reads the file; where there is none, nobody has listened yet.
@@ -88,6 +89,23 @@ func (l *Ledger) Begin(now int64) error {
 	l.bound()
 	l.kept.Listened, l.kept.Fetching, l.live = now, nil, true
 	return l.save()
+}
+
+// Missed gives those of the endpoints that are down that have been up before, in this life (ever) or in an earlier one: of
+// an endpoint that never was, nothing says that anybody publishes there. It remembers those two lists only.
+func (l *Ledger) Missed(ever, down []string) (missed []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	heard := slices.Clone(ever)
+	for _, name := range down {
+		if slices.Contains(ever, name) {
+			missed = append(missed, name)
+		} else if slices.Contains(l.kept.Heard, name) {
+			missed, heard = append(missed, name), append(heard, name)
+		}
+	}
+	l.kept.Heard = heard // is saved with the next Note
+	return missed
 }
 
 // Note says that somebody has listened up to now, but for endpoints that are down.

@@ -115,3 +115,23 @@ func TestLedger_LostMessages(t *testing.T) {
 	must(t, l.Close(1000, 1200))
 	want(t, l, 1300)
 }
+
+// TestLedger_AnEndpointThatNeverWasUp: a name in the configuration behind which nobody ever was is no gap; one that was, in
+// an earlier life even, is.
+func TestLedger_AnEndpointThatNeverWasUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gaps.json")
+	l := ledger(t, path)
+	missed := func(ever, down []string, want ...string) {
+		t.Helper()
+		if got := l.Missed(ever, down); !slices.Equal(got, want) {
+			t.Errorf("of %v down, %v were ever up: %v are missed, want %v", down, ever, got, want)
+		}
+		must(t, l.Note(1000, nil))
+	}
+	missed([]string{"a", "b"}, []string{"b", "never"}, "b")
+	l = ledger(t, path)
+	missed(nil, []string{"a", "b", "never"}, "a", "b")
+	missed([]string{"b"}, []string{"a", "never"}, "a")
+	missed([]string{"b"}, nil) // a isn't listened to any more
+	missed([]string{"b"}, []string{"a"})
+}
