@@ -25,6 +25,7 @@ func again(t *testing.T, address string) *zmqpub.Publisher {
 }
 
 func TestLibzmq_ALatePublisherIsPickedUpWithinTwoSeconds(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	python := testpython.Find(t)
 	address := freeAddress(t)
 	sink := &collector{}

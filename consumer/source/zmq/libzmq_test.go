@@ -167,6 +167,7 @@ func TestLibzmq_EveryMessageAtAGivenRate(t *testing.T) {
 }
 
 func TestLibzmq_KilledAndRestartedPublisherIsPickedUpWithinTwoSeconds(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	python := testpython.Find(t)
 	address := freeAddress(t)
 	p := startPublisher(t, python, address, 0)
@@ -194,6 +195,7 @@ func TestLibzmq_KilledAndRestartedPublisherIsPickedUpWithinTwoSeconds(t *testing
 }
 
 func TestLibzmq_HeartbeatsOfBothSidesLoseNothing(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	python := testpython.Find(t)
 	address := freeAddress(t)
 	p := startPublisher(t, python, address, 300*time.Millisecond)
@@ -215,6 +217,7 @@ func TestLibzmq_HeartbeatsOfBothSidesLoseNothing(t *testing.T) {
 }
 
 func TestLibzmq_OurPingsAreAnswered(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	python := testpython.Find(t)
 	address := freeAddress(t)
 	p := startPublisher(t, python, address, 0)
