@@ -50,7 +50,7 @@ func (e Event) id(t *testing.T) string {
 
 func TestHistory_GrowsToTheLiveRate(t *testing.T) {
 	end := time.Date(2026, 3, 29, 12, 0, 0, 0, time.UTC)
-	h := NewHistory(New(3), 28*24*time.Hour, func() time.Time { return end }, 20)
+	h := NewHistory(New(3), 28*24*time.Hour, func() time.Time { return end }, 5)
 	expected := h.Events()
 	n, lastMinute := 0, 0
 	for lines := bufio.NewScanner(h); lines.Scan(); n++ {
@@ -65,8 +65,8 @@ func TestHistory_GrowsToTheLiveRate(t *testing.T) {
 	if float64(n) < 0.8*float64(expected) || float64(n) > 1.2*float64(expected) {
 		t.Errorf("%d events, said to be about %d", n, expected)
 	}
-	if lastMinute < 1000 || lastMinute > 1400 {
-		t.Errorf("%d events in the last minute, want about 1200", lastMinute)
+	if lastMinute < 240 || lastMinute > 360 {
+		t.Errorf("%d events in the last minute, want about 300", lastMinute)
 	}
 }
 
