@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"github.com/statscache/statscache/consumer/journal"
+	"github.com/statscache/statscache/store"
+	"github.com/statscache/statscache/store/crate"
 )
 
 // settledFor is how long nothing may change before all is done: late events of others are looked for every 15 seconds.
@@ -149,6 +153,7 @@ func (c *clusterChaos) prove() {
 	}
 	noteResult(t, "archived events in the numbers", fmt.Sprintf("%d, %d lost, %d doubled", len(archived), lost, doubled))
 	c.alike("volume-1s", "volume-1m", "volume-1d", "volume-by-topic-1s", "volume-by-topic-1m", "volume-by-category-1m")
+	c.askOracle(owned)
 	for _, m := range c.all() {
 		m.d.stop()
 	}
@@ -158,6 +163,55 @@ func (c *clusterChaos) prove() {
 		}
 	}
 	c.site().verifyClean()
+}
+
+// askOracle compares the rows of every ident with those that the oracle makes of the archived events.
+func (c *clusterChaos) askOracle(events int64) {
+	c.t.Helper()
+	const what = "rows against the oracle's of the archived events"
+	if _, reason := sharedTools(); reason != "" {
+		c.t.Log("SKIPPED: " + what + ": " + reason)
+		noteResult(c.t, what, "SKIPPED: "+reason)
+		return
+	}
+	g := golden{file: filepath.Join(c.t.TempDir(), "archived.jsonl"), expected: map[string]string{}}
+	c.saveBodies(g.file)
+	g.ask(c.t)
+	if g.count(c.t); g.events != events {
+		c.t.Errorf("the oracle counts %d events in the archive, want %d", g.events, events)
+	}
+	g.check(c.t, c.webs[0].d, 1_000_000)
+	compared := fmt.Sprintf("%d idents of %d events compared", len(g.expected), g.events)
+	c.t.Log(what + ": " + compared)
+	noteResult(c.t, what, compared)
+}
+
+// saveBodies writes the archived messages as they were received, one in a line.
+func (c *cluster) saveBodies(file string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	db, err := crate.Open(ctx, crate.Options{URL: c.url})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	var lines []byte
+	for r := (store.FindRequest{EventFilter: store.EventFilter{From: math.MinInt64, To: math.MaxInt64}, Limit: 1000, Bodies: true, MaxBytes: 16 << 20}); ; {
+		page, err := db.Find(ctx, r)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, e := range page.Events {
+			lines = append(append(lines, e.Body...), '\n')
+		}
+		if r.After = page.Next; r.After == nil {
+			break
+		}
+	}
+	if err := os.WriteFile(file, lines, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func merged(a, b map[string]int64) map[string]int64 {
