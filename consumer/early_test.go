@@ -16,19 +16,6 @@ import (
 func TestEarly_LeftBehind_IsCountedOnce(t *testing.T) {
 	c := testConfig(t)
 	dir := filepath.Join(c.DataDir, earlyFolder)
-	leave := func(from, n int) {
-		t.Helper()
-		j, err := journal.Open(journal.Options{Dir: dir})
-		if err == nil {
-			err = j.Append([]*block.Block{storetest.Block(1, storetest.Events("e", from, n))})
-		}
-		if err == nil {
-			err = j.Close()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	handedOn := func(d *Daemon, want uint64) {
 		t.Helper()
 		until(t, "the early inbox is gone", func() bool { _, err := os.Stat(dir); return os.IsNotExist(err) })
@@ -36,14 +23,39 @@ func TestEarly_LeftBehind_IsCountedOnce(t *testing.T) {
 			t.Errorf("%d events archived, %v; want %d", d.owned(), err, want)
 		}
 	}
-	leave(0, 50)
+	leaveEarly(t, dir, 0, 50)
 	d := runDaemon(t, c)
 	handedOn(d, 50)
 	if err := d.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	leave(20, 60)
+	leaveEarly(t, dir, 20, 60)
 	handedOn(runDaemon(t, c), 80)
+}
+
+// leaveEarly leaves an inbox with so many events as a process does that is killed.
+func leaveEarly(t *testing.T, dir string, from, n int) {
+	t.Helper()
+	j, err := journal.Open(journal.Options{Dir: dir})
+	if err == nil {
+		err = j.Append([]*block.Block{storetest.Block(1, storetest.Events("e", from, n))})
+	}
+	if err == nil {
+		err = j.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A backup has all that was accepted, wherever it is by then.
+func TestEarly_LeftBehind_IsInABackup(t *testing.T) {
+	c := testConfig(t)
+	leaveEarly(t, filepath.Join(c.DataDir, earlyFolder), 0, 50)
+	sum, err := Backup(t.Context(), Options{Config: c}, filepath.Join(t.TempDir(), "saved"), nil)
+	if err != nil || sum.Inbox != 50 {
+		t.Errorf("%d events of the inbox in the backup, %v; want 50", sum.Inbox, err)
+	}
 }
 
 // Deliveries that wait for a full early inbox get through when the store is there, and so does all that was queued.
