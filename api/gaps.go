@@ -87,17 +87,17 @@ func newMissing(g Gaps, now time.Time) *missing {
 		m.fetching = append(m.fetching, spanOf(x.From, x.To))
 	}
 	m.gaps, m.fetching = merged(m.gaps), merged(m.fetching)
-	h := xxh3.New()
+	var state []byte
 	for _, list := range [][]span{m.gaps, m.fetching} {
-		_ = binary.Write(h, binary.LittleEndian, int64(len(list))) // hashes take everything
+		state = binary.LittleEndian.AppendUint64(state, uint64(len(list)))
 		for _, x := range list {
 			if x.to >= now.Unix() {
 				x.to = maxTime // it goes on, which changes nothing in answers about the past: all others end by themselves
 			}
-			_ = binary.Write(h, binary.LittleEndian, []int64{x.from, x.to})
+			state = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(state, uint64(x.from)), uint64(x.to))
 		}
 	}
-	m.version = h.Sum64()
+	m.version = xxh3.Hash(state)
 	return m
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/statscache/statscache/consumer/fedmsg"
+	"github.com/statscache/statscache/consumer/gaps/counter"
 	"github.com/statscache/statscache/consumer/rejects"
 	"github.com/statscache/statscache/internal/block"
 )
@@ -65,6 +66,7 @@ type decoder struct {
 	received int64
 	backfill bool
 	tally    *importTally
+	numbers  []counter.Number // of the messages of the batch under way
 
 	emit   func(b *block.Block)
 	refuse func(b *batch, r refusal)
@@ -98,15 +100,11 @@ func (d *decoder) batch(b batch) {
 		return
 	}
 	d.scanner.SetRules(d.rules.Load())
-	if b.lane != nil {
-		b.lane.Lock()
-		defer b.lane.Unlock()
-		b.lane.From(b.remote)
-	}
+	d.numbers = d.numbers[:0]
 	for i, frames := range b.messages {
 		topic, body, reason := d.split(b, frames)
 		if reason != "" {
-			b.refused()
+			d.numbers = append(d.numbers, counter.Number{N: counter.Refused})
 			d.refuse(&b, refusal{i, topic, bytes.Join(frames, []byte{0}), reason, framesDetail(frames)})
 			continue
 		}
@@ -114,13 +112,13 @@ func (d *decoder) batch(b batch) {
 			continue // an empty line
 		}
 		if reason = d.scanner.Scan(topic, body, b.received, &d.event); reason != "" {
-			b.refused()
+			d.numbers = append(d.numbers, counter.Number{N: counter.Refused})
 			d.refuse(&b, refusal{i, topic, body, reason, d.scanner.Detail()})
 			continue
 		}
 		if b.lane != nil {
 			if n, ok := d.scanner.Counter(); ok {
-				b.lane.See(n, d.event.Time)
+				d.numbers = append(d.numbers, counter.Number{N: n, At: d.event.Time})
 			}
 		}
 		if d.builder.Len() > 0 && (d.backfill != b.backfill || d.tally != b.tally || d.builder.Full(len(body))) {
@@ -133,19 +131,15 @@ func (d *decoder) batch(b batch) {
 		d.event.Source = b.source
 		d.builder.Add(&d.event)
 	}
+	if b.lane != nil {
+		b.lane.Take(b.remote, d.numbers)
+	}
 	if len(b.messages) > 0 {
 		d.metrics.received(b.source, len(b.messages))
 	}
 	if b.done != nil {
 		d.seal()
 		d.blocks <- sealed{done: b.done}
-	}
-}
-
-// refused says that a message came whose number can't be read.
-func (b *batch) refused() {
-	if b.lane != nil {
-		b.lane.Refused()
 	}
 }
 

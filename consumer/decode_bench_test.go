@@ -22,17 +22,16 @@ func BenchmarkCounter(b *testing.B) {
 			w := counter.NewWatch()
 			at := counter.Address{Name: "bus", Address: "host:1"}
 			next := int64(0)
+			var numbers []counter.Number
 			for n := 0; n < b.N; n += size {
-				l := w.Lane(at)
-				l.Lock()
-				l.From("10.0.0.1:3000")
+				numbers = numbers[:0]
 				for range size {
 					if _, ok := scanner.Counter(); ok {
 						next++
-						l.See(next, e.Time)
+						numbers = append(numbers, counter.Number{N: next, At: e.Time})
 					}
 				}
-				l.Unlock()
+				w.Lane(at).Take("10.0.0.1:3000", numbers)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/statscache/statscache/api"
 	"github.com/statscache/statscache/consumer/gaps"
+	"github.com/statscache/statscache/consumer/gaps/counter"
 	"github.com/statscache/statscache/consumer/lease"
 	"github.com/statscache/statscache/store"
 )
@@ -122,4 +124,39 @@ func TestGaps_WhatIsSharedIsBounded(t *testing.T) {
 	if len(known.Gaps) <= sharedGaps || len(g.Gaps) != sharedGaps || !g.Gaps[0].From.Equal(known.Gaps[0].From) || g.Gaps[sharedGaps-1] != known.Gaps[len(known.Gaps)-1] {
 		t.Errorf("of %d gaps %d are shared: %s", len(known.Gaps), len(g.Gaps), told(*g))
 	}
+}
+
+// TestIngest_CountsWhatPublishersNumber: what was refused has come; what is left out is missing; and it can be asked for
+// while the inbox takes nothing.
+func TestIngest_CountsWhatPublishersNumber(t *testing.T) {
+	in := newFakeInbox()
+	g, ctx, cancel := startIngest(t, in)
+	number := func(from, to int) (batch [][][]byte) {
+		for i := from; i <= to; i++ {
+			topic := "org.x.prod.a.b"
+			batch = append(batch, [][]byte{[]byte(topic), fmt.Appendf(nil, `{"i":%d,"topic":%q,"msg_id":"2026-%d","timestamp":%d,"msg":{}}`, i, topic, i, 1000+i)})
+		}
+		return batch
+	}
+	refused := [][]byte{[]byte("org.x.prod.a.b"), []byte(`{"i":41`)}
+	for _, batch := range [][][][]byte{number(1, 40), {refused}, number(42, 50), number(53, 60)} {
+		if err := g.Deliver(ctx, peer("ep"), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := g.flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	in.set(errors.New("disk full"))
+	for i := range queuedBlocks + 10 { // more than waits between the two
+		if err := g.Deliver(ctx, peer("ep"), number(100+2000*i, 1400+2000*i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	where := counter.Address{Name: "ep", Address: "host:1"}
+	reports := g.counters.Look([]counter.Address{where}, true)
+	if len(reports) != 1 || len(reports[0].Lost) == 0 || reports[0].Lost[0] != (counter.Loss{From: 1050, To: 1054, Missing: 2}) {
+		t.Errorf("%+v", reports)
+	}
+	cancel() // what waits is given up
 }

@@ -76,10 +76,10 @@ func TestLane(t *testing.T) {
 				case word == "|":
 					x.look(w, false)
 				case word == "R":
-					l.Refused()
+					l.see(Refused, 0)
 				case word == "@":
 					peers++
-					l.From(fmt.Sprint(peers))
+					l.from(fmt.Sprint(peers))
 				case n == 0:
 					t.Fatalf("what is %q?", word)
 				case n == 1:
@@ -88,11 +88,11 @@ func TestLane(t *testing.T) {
 				default:
 					if peers == 0 {
 						peers++
-						l.From("1")
+						l.from("1")
 					}
 					for i := range uint64(to-from) + 1 {
 						at += 1e6
-						l.See(from+int64(i), at)
+						l.see(from+int64(i), at)
 					}
 				}
 			}
@@ -133,9 +133,9 @@ func TestLane_WhenItWas(t *testing.T) {
 		w := NewWatch()
 		l := w.Lane(address())
 		for i := range int64(40) {
-			l.See(i+1, c.before)
+			l.see(i+1, c.before)
 		}
-		l.See(50, c.after)
+		l.see(50, c.after)
 		var x told
 		x.look(w, true)
 		if !slices.Equal(x.losses, []Loss{{c.from, c.to, 9}}) {
@@ -148,9 +148,9 @@ func TestWatch_AHoleIsToldOfAtTheSecondLook(t *testing.T) {
 	w, x := NewWatch(), told{}
 	l := w.Lane(address())
 	for i := range int64(40) {
-		l.See(i+1, 0)
+		l.see(i+1, 0)
 	}
-	l.See(50, 0)
+	l.see(50, 0)
 	if x.look(w, false); x.missing != 0 {
 		t.Error("told of at once")
 	}
@@ -163,7 +163,7 @@ func TestWatch_AHoleIsToldOfAtTheSecondLook(t *testing.T) {
 	if !w.Trusted(address()) || w.Trusted(Address{"bus", "other"}) {
 		t.Error("whom it trusts")
 	}
-	l.See(60, 0)
+	l.see(60, 0)
 	if reports := w.Look(nil, false); len(reports) != 1 || reports[0].Lost[0].Missing != 9 || len(w.lanes) != 0 {
 		t.Errorf("of an address that has gone: %+v", reports)
 	}
@@ -189,7 +189,7 @@ func TestLane_OnePublisher(t *testing.T) {
 		give := func(k int64) {
 			for range k {
 				n++
-				l.See(n, n*1e5)
+				l.see(n, n*1e5)
 			}
 		}
 		give(trustAfter)
@@ -198,7 +198,7 @@ func TestLane_OnePublisher(t *testing.T) {
 			case at < 10:
 				x.look(w, false)
 			case at < 20 && pending == 0: // twice
-				l.See(n, n*1e5)
+				l.see(n, n*1e5)
 			case at == 20 && pending == 0 && restarts < 9: // of which the first come; no life gets as far as the one before
 				restarts++
 				n = 1e6 - restarts*1e5
@@ -236,12 +236,12 @@ func TestLane_LateAndTwice(t *testing.T) {
 				held = append(held, n)
 				continue
 			case r.IntN(100) == 0:
-				l.See(1+r.Int64N(n), n*1e5) // or what is held: it isn't any more
+				l.see(1+r.Int64N(n), n*1e5) // or what is held: it isn't any more
 			}
-			l.See(n, n*1e5)
+			l.see(n, n*1e5)
 			if len(held) > 0 && r.IntN(20) == 0 {
 				i := r.IntN(len(held))
-				l.See(held[i], n*1e5)
+				l.see(held[i], n*1e5)
 				held = slices.Delete(held, i, i+1)
 			}
 			if r.IntN(50) == 0 {
@@ -249,7 +249,7 @@ func TestLane_LateAndTwice(t *testing.T) {
 			}
 		}
 		for _, n := range held {
-			l.See(n, 3e8)
+			l.see(n, 3e8)
 		}
 		x.look(w, true)
 		if x.missing != x.arrived {
@@ -273,7 +273,7 @@ func TestLane_SeveralPublishers(t *testing.T) {
 			i := r.IntN(len(next))
 			for range 1 + r.IntN(burst) {
 				next[i]++
-				l.See(next[i], 1e6)
+				l.see(next[i], 1e6)
 			}
 			if r.IntN(30) == 0 {
 				x.look(w, false)
@@ -316,18 +316,18 @@ func FuzzLane(f *testing.F) {
 			case 0:
 				for range k {
 					n, at = n+1, at+1e5
-					l.See(n, at)
+					l.see(n, at)
 				}
 			case 1:
 				n += k * k * k
 			case 2:
-				l.See(n-k, at)
+				l.see(n-k, at)
 			case 3:
 				n = k - 3
 			case 4:
 				look(false)
 			case 5:
-				l.Refused()
+				l.see(Refused, 0)
 			}
 			if len(l.holes) > mostHoles || len(l.ends) > mostEnds || len(l.gone) > 256*mostHoles {
 				t.Fatalf("%d holes, %d ends, %d to tell", len(l.holes), len(l.ends), len(l.gone))
@@ -340,7 +340,7 @@ func FuzzLane(f *testing.F) {
 	})
 }
 
-func BenchmarkSee(b *testing.B) {
+func BenchmarkLane(b *testing.B) {
 	for _, every := range []int{0, 100, 10} {
 		b.Run(fmt.Sprintf("a loss every %d", every), func(b *testing.B) {
 			l := NewWatch().Lane(address())
@@ -349,7 +349,7 @@ func BenchmarkSee(b *testing.B) {
 				if n++; every > 0 && i%every == 0 {
 					n += 3
 				}
-				l.See(n, n)
+				l.see(n, n)
 			}
 		})
 	}

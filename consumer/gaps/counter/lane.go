@@ -53,9 +53,9 @@ type end struct {
 	late int   // messages in a row that went on with it
 }
 
-// Lane is what is known of the messages from one address. Its owner locks it.
+// Lane is what is known of the messages from one address.
 type Lane struct {
-	sync.Mutex
+	mu      sync.Mutex
 	last    int64 // the newest number of the run that goes on
 	at      int64 // when it was published, µs since 1970
 	run     int   // how many came in a row
@@ -73,9 +73,26 @@ type Lane struct {
 	withdrawn      bool
 }
 
-// From says over which connection the next messages come. Another peer at the same address is another publisher: of what
+// Number is what a message says: its number, or Refused where that can't be read, and when it was published, in µs since
+// 1970.
+type Number struct{ N, At int64 }
+
+// Refused stands for the number of a message that came and can't be read.
+const Refused = -1
+
+// Take takes in the numbers of messages in the order they came over a connection.
+func (l *Lane) Take(remote string, numbers []Number) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.from(remote)
+	for _, x := range numbers {
+		l.see(x.N, x.At)
+	}
+}
+
+// from says over which connection the next messages come. Another peer at the same address is another publisher: of what
 // was between the two nothing is known.
-func (l *Lane) From(remote string) {
+func (l *Lane) from(remote string) {
 	if l.remote == remote {
 		return
 	}
@@ -92,8 +109,8 @@ func (l *Lane) forget() {
 	l.low, l.ends = end{}, l.ends[:0]
 }
 
-// See takes in the number of a message and when it was published, in µs since 1970.
-func (l *Lane) See(n, at int64) {
+// see takes in a number.
+func (l *Lane) see(n, at int64) {
 	if n == l.last+1 {
 		l.last, l.at, l.refused = n, at, 0
 		if l.run++; l.run&(trustAfter-1) == 0 {
@@ -103,12 +120,6 @@ func (l *Lane) See(n, at int64) {
 	}
 	l.odd(n, at)
 }
-
-// Refused takes in that a message came whose number can't be read.
-func (l *Lane) Refused() { l.refused++ }
-
-// Trusted says whether the numbers tell of losses.
-func (l *Lane) Trusted() bool { return l.trusted }
 
 // calm is called now and then in a long run.
 func (l *Lane) calm() {
@@ -120,6 +131,10 @@ func (l *Lane) calm() {
 
 // odd takes in a number that doesn't follow the last one.
 func (l *Lane) odd(n, at int64) {
+	if n == Refused {
+		l.refused++
+		return
+	}
 	refused := l.refused
 	l.refused = 0
 	switch {

@@ -63,8 +63,8 @@ func (w *Watch) Trusted(a Address) bool {
 	if l == nil {
 		return false
 	}
-	l.Lock()
-	defer l.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.trusted
 }
 
@@ -93,8 +93,8 @@ func (w *Watch) Look(current []Address, last bool) (out []Report) {
 }
 
 func (l *Lane) look(last bool) (r Report) {
-	l.Lock()
-	defer l.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.withdrawn {
 		l.withdrawn = false
 		return Report{Withdrawn: true, Since: l.since}
