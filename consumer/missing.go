@@ -155,7 +155,10 @@ func toldGaps(l *gaps.Ledger, now time.Time) (g api.Gaps) {
 // missed may have come by another: it is told all the same, since nobody knows.
 func (c *cluster) gaps(own api.Gaps, now time.Time) api.Gaps {
 	listening, silent := false, time.Duration(-1)
-	for _, n := range c.Nodes() {
+	nodes := c.Nodes()
+	slices.SortStableFunc(nodes, func(a, b lease.Node) int { return cmp.Compare(oneIf(b.Alive), oneIf(a.Alive)) })
+	known := map[api.Gap]bool{} // a process that was started again tells what it told before, for as long as that is remembered
+	for _, n := range nodes {
 		var a nodeAbout
 		if json.Unmarshal(n.About, &a) != nil || !slices.Contains(a.Roles, "consume") {
 			continue
@@ -168,6 +171,10 @@ func (c *cluster) gaps(own api.Gaps, now time.Time) api.Gaps {
 			continue
 		}
 		for _, g := range a.Gaps.Gaps {
+			if known[g] {
+				continue
+			}
+			known[g] = true
 			g.Reason = fmt.Sprintf("%s: %s", n.ID, g.Reason)
 			own.Gaps = append(own.Gaps, g)
 		}
@@ -192,7 +199,7 @@ func (d *Daemon) shared() *api.Gaps {
 	if n := len(g.Gaps) - sharedGaps; n > 0 {
 		for _, x := range g.Gaps[:n] {
 			if g.Gaps[n].From.After(x.From) {
-				g.Gaps[n].From = x.From
+				g.Gaps[n].From, g.Gaps[n].Missing = x.From, 0
 			}
 		}
 		g.Gaps = g.Gaps[n:]

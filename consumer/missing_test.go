@@ -92,6 +92,7 @@ func TestGaps_OfACluster(t *testing.T) {
 	row("a", "consume", 1, &api.Gaps{Gaps: []api.Gap{{From: at(20), To: at(30), Kind: api.GapDown, Reason: "x"}}, Backfilling: []api.Span{{From: at(21), To: at(22)}}})
 	row("b", "consume", 1, &api.Gaps{Gaps: []api.Gap{{From: at(10), To: at(12), Kind: api.GapLost, Reason: "y", Missing: 3}}})
 	row("c", "serve", 1, nil)
+	row("z", "consume", 1, &api.Gaps{Gaps: []api.Gap{{From: at(20), To: at(30), Kind: api.GapDown, Reason: "x"}}}) // what a told before it was started again
 	look()
 	if got, want := told(c.gaps(api.Gaps{}, now)), "lost 00:00:10..00:00:12 b: y; down 00:00:20..00:00:30 a: x; fetching 00:00:21..00:00:22"; got != want {
 		t.Errorf("two that consume: %s\nwant %s", got, want)
