@@ -97,3 +97,47 @@ func TestCrateAway_AtTheStart(t *testing.T) {
 	}
 	c.site().verifyClean()
 }
+
+// TestCrateAway_AtTheStart_WithoutAQuorum: a cluster of which too few nodes are left answers some questions. A consumer that
+// is started on it waits, and receives meanwhile.
+func TestCrateAway_AtTheStart_WithoutAQuorum(t *testing.T) {
+	needLong(t, "starts a cluster of its own")
+	db := cratetest.LaunchCluster(t, 3)
+	b := newBus(t, 100_000, 64)
+	c := &cluster{t: t, url: db.Nodes[0].URL + "quorum?sslmode=disable", more: map[string]string{"endpoints": endpoints(map[string][]int{"bus": {b.port}})}}
+	c.waitTables()
+	site := c.site()
+	d := site.launch("consume")
+	d.waitJoined()
+	d.stop()
+	if err := poll(time.Minute, func() error { return db.Whole(t.Context()) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range db.Nodes[1:] {
+		n.Kill()
+	}
+	d = site.launch("consume")
+	began := time.Now()
+	held := d.waitSign(time.Minute, "the store takes no events")
+	b.waitSubscribers(1)
+	t.Logf("receives %s after its start, store_up %v", time.Since(began).Round(100*time.Millisecond), held.storeUp)
+	b.publishFor(200, 2*time.Second)
+	back := make(chan error, 2)
+	for _, n := range db.Nodes[1:] {
+		go func() { back <- n.Start() }()
+	}
+	for range 2 {
+		if err := <-back; err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.waitJoined()
+	d.waitFor(time.Minute, "archived", func() error {
+		s, err := d.look()
+		if err == nil && s.Owned != b.sent {
+			err = fmt.Errorf("%d of %d events", s.Owned, b.sent)
+		}
+		return err
+	})
+	d.stop()
+}

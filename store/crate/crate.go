@@ -35,7 +35,8 @@ type Options struct {
 	Statement time.Duration
 	// Wait is how long Open tries without an answer of the database; 0 is until its context ends.
 	Wait time.Duration
-	// Away, where set, is told by Open after each attempt why it has to go on trying.
+	// Away, where set, is told by Open after each attempt why it has to go on trying. Open then waits until the database
+	// takes writes, too.
 	Away func(error)
 	// Failpoint is for crash tests.
 	Failpoint failpoint.Hook
@@ -130,6 +131,11 @@ func (d *DB) begin(ctx context.Context) error {
 		return err
 	}
 	answered()
+	if d.opts.Away != nil {
+		if err := d.writable(ctx); err != nil {
+			return err
+		}
+	}
 	return d.look(ctx)
 }
 

@@ -3,6 +3,7 @@ package crate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,18 +98,16 @@ func (d *DB) prepare(ctx context.Context, answered func()) error {
 	if err != nil {
 		return err
 	}
-	ours := len(names) == 0
-	for _, n := range names {
-		ours = ours || n == "schema_version"
-	}
-	if !ours {
+	switch {
+	case slices.Contains(names, "schema_version"):
+	case len(names) > 0:
 		return fmt.Errorf("%w: the schema has tables (%s, ...) but none named schema_version", store.ErrForeign, names[0])
+	default:
+		if err := d.exec(ctx, "create tables", d.tables()[0]); err != nil {
+			return err
+		}
+		answered()
 	}
-	ddl := d.tables()
-	if err := d.exec(ctx, "create tables", ddl[0]); err != nil {
-		return err
-	}
-	answered()
 	version, err := d.checkVersion(ctx, len(names) <= 1)
 	if err != nil {
 		return err
@@ -136,8 +135,20 @@ func (d *DB) step(ctx context.Context, list []change, version int, answered func
 		}
 		answered()
 	}
-	return d.exec(ctx, "write the schema's version", "INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET "+
-		"version = CASE WHEN excluded.version > version THEN excluded.version ELSE version END", product, version)
+	return d.exec(ctx, "write the schema's version", noteVersion, product, version)
+}
+
+// noteVersion raises the schema's version, and otherwise does nothing.
+const noteVersion = "INSERT INTO schema_version (name, version) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET " +
+	"version = CASE WHEN excluded.version > version THEN excluded.version ELSE version END"
+
+// writable waits until the database takes a write: a cluster without a quorum answers what is read, and nothing else.
+func (d *DB) writable(ctx context.Context) error {
+	return d.retry(ctx, "write", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, pollWait)
+		defer cancel()
+		return d.execOnce(ctx, noteVersion, product, len(d.steps()))
+	})
 }
 
 // change tries a change once. Where another process adds the same column between the look and the statement, that may be
