@@ -62,6 +62,7 @@ type DB struct {
 	shards atomic.Pointer[string] // of the events, as last seen complete
 
 	commits gate // new commits of this process
+	months  months
 
 	mu       sync.Mutex
 	streams  map[string]*ownStream

@@ -32,10 +32,13 @@ func (f *found) cursor() *store.EventCursor { return &store.EventCursor{Time: f.
 type finding struct {
 	db      *DB
 	filter  store.EventFilter
+	from    int64 // of the filter and the horizon, to of the filter: µs since 1970
+	to      int64
 	where   []string
 	args    []any
 	ends    map[string]uint64 // archived_to by stream: what lies above is not archived yet
 	nothing bool
+	one     bool // it is about one event, wherever it is
 }
 
 func (d *DB) finding(ctx context.Context, f store.EventFilter) (*finding, error) {
@@ -47,11 +50,11 @@ func (d *DB) finding(ctx context.Context, f store.EventFilter) (*finding, error)
 	for _, s := range streams {
 		q.ends[s.ID] = s.ArchivedTo
 	}
-	from, to := bounded(max(f.From, d.behind("", 0))), bounded(f.To)
-	if q.nothing = from >= to; q.nothing {
+	q.from, q.to = bounded(max(f.From, d.behind("", 0))), bounded(f.To)
+	if q.nothing = q.from >= q.to; q.nothing {
 		return q, nil
 	}
-	q.add("ts >= %s AND ts < %s AND (part = 0 OR part >= %s AND part <= %s)", from, to, int64(month(from, false)), int64(month(to-1, false)))
+	q.add("ts >= %s AND ts < %s AND (part = 0 OR part >= %s AND part <= %s)", q.from, q.to, int64(month(q.from, false)), int64(month(q.to-1, false)))
 	q.names(f.Users, "%s = ANY(users)")
 	q.names(f.Packages, "%s = ANY(packages)")
 	q.names(f.Categories, "category = %s")
@@ -104,10 +107,32 @@ func (q *finding) any(list []string, format string, not bool, as func(string) st
 func (q *finding) condition() string { return strings.Join(q.where, " AND ") }
 
 // after gives the next events behind a place, at most so many.
-func (q *finding) after(ctx context.Context, at *store.EventCursor, desc bool, limit int) (list []found, err error) {
+func (q *finding) after(ctx context.Context, at *store.EventCursor, desc bool, limit int) ([]found, error) {
+	bounds, err := q.nearby(ctx, at, desc, limit)
+	if err != nil {
+		return nil, err
+	}
+	for _, bound := range bounds {
+		if list, err := q.search(ctx, at, &bound, desc, limit); err != nil || len(list) == limit {
+			return list, err
+		}
+	}
+	return q.search(ctx, at, nil, desc, limit)
+}
+
+// search gives the next events behind a place that are no further than a bound, where there is one.
+func (q *finding) search(ctx context.Context, at *store.EventCursor, bound *int64, desc bool, limit int) (list []found, err error) {
 	where, args, order, sign := q.condition(), slices.Clone(q.args), "", ">"
 	if desc {
 		order, sign = " DESC", "<"
+	}
+	if bound != nil {
+		within := "<="
+		if desc {
+			within = ">="
+		}
+		args = append(args, *bound, int64(month(*bound, false)))
+		where += fmt.Sprintf(" AND ts %[1]s $%[2]d AND (part = 0 OR part %[1]s $%[3]d)", within, len(args)-1, len(args))
 	}
 	if at != nil {
 		args = append(args, bounded(at.Time), key(at.ID))
@@ -277,6 +302,7 @@ func (d *DB) Event(ctx context.Context, id string) (e store.Event, err error) {
 		return e, err
 	}
 	q.add("id = %s", key(id))
+	q.one = true
 	got := false
 	_, err = q.each(ctx, nil, false, true, 1, 0, func(_ *found, x store.Event) bool {
 		if x.ID == id {
