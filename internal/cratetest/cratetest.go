@@ -233,12 +233,13 @@ func eachTable(ctx context.Context, u *url.URL, f func(c *pgx.Conn, table string
 	return nil
 }
 
-// Node is a private CrateDB of one node with its data in a temporary directory. Tests that kill servers launch their
+// Node is a private CrateDB of one node with its data in a temporary directory, or in memory. Tests that kill servers launch their
 // own; all others share one.
 type Node struct {
 	URL string // crate://crate@127.0.0.1:port/
 
 	dir   string
+	data  string   // below dir, or in memory
 	ports [3]int   // HTTP, between nodes, PostgreSQL
 	args  []string // how it finds others
 	cmd   *exec.Cmd
@@ -276,6 +277,9 @@ func newNode() (*Node, error) {
 	if n.dir, err = os.MkdirTemp("", "statscache-crate-"); err != nil {
 		return nil, err
 	}
+	if n.data, err = dataFolder(n.dir); err != nil {
+		return nil, err
+	}
 	n.URL = fmt.Sprintf("crate://crate@127.0.0.1:%d/", n.ports[2])
 	return n, nil
 }
@@ -308,14 +312,10 @@ func (n *Node) begin() error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	data := filepath.Join(n.dir, "data")
-	if err := os.MkdirAll(data, 0o755); err != nil {
-		return err
-	}
 	n.cmd = exec.Command("crate", append([]string{"-Cnetwork.host=127.0.0.1", fmt.Sprintf("-Chttp.port=%d", n.ports[0]),
-		fmt.Sprintf("-Ctransport.tcp.port=%d", n.ports[1]), fmt.Sprintf("-Cpsql.port=%d", n.ports[2]), "-Cpath.data=" + data, "-Cudc.enabled=false"}, n.args...)...)
+		fmt.Sprintf("-Ctransport.tcp.port=%d", n.ports[1]), fmt.Sprintf("-Cpsql.port=%d", n.ports[2]), "-Cpath.data=" + n.data, "-Cudc.enabled=false"}, n.args...)...)
 	n.cmd.Env = os.Environ()
-	if os.Getenv(heapEnv) == "" {
+	if small() {
 		// A node that lives for minutes never earns back what Java's optimising compiler takes: half of all its time.
 		n.cmd.Env = append(n.cmd.Env, heapEnv+"=512m", javaEnv+"="+strings.TrimSpace("-XX:TieredStopAtLevel=1 "+os.Getenv(javaEnv)))
 	}
@@ -331,10 +331,10 @@ func (n *Node) begin() error {
 	return n.watch()
 }
 
-// watch starts a shell that kills the node when the pipe from this process ends: that is, when this process is gone,
+// watch starts a shell that kills the node, and removes its data, when the pipe from this process ends: that is, when this process is gone,
 // however it went. (Pdeathsig is not enough: the kernel forgets it where the launcher changes to another user.)
 func (n *Node) watch() error {
-	n.watchdog = exec.Command("sh", "-c", "read -r _; kill -9 "+strconv.Itoa(n.cmd.Process.Pid))
+	n.watchdog = exec.Command("sh", "-c", `read -r _; kill -9 "$0"; sleep 1; rm -rf -- "$@"`, strconv.Itoa(n.cmd.Process.Pid), n.data, n.dir)
 	pipe, err := n.watchdog.StdinPipe()
 	if err != nil {
 		return err
@@ -414,5 +414,5 @@ func (n *Node) Stop() {
 			n.Kill()
 		}
 	}
-	_ = os.RemoveAll(n.dir)
+	_, _ = os.RemoveAll(n.data), os.RemoveAll(n.dir)
 }
