@@ -61,9 +61,10 @@ e2e: python browser ## the long end-to-end suites: crashes, chaos, large random 
 	STATSCACHE_LONG=1 $(GO) test -count=1 -run '^TestBrowser_Pages' ./api || ended=1; \
 	GO='$(GO)' tools/fuzz.sh 1m 5s >>$(REPORT) || ended=1; cat $(REPORT); exit $$ended
 
-soak: python ## hours: half an hour under faults, ten minutes without the store, then fuzzing (SOAKTIME, FUZZTIME, FUZZOTHERS)
+soak: python ## hours: half an hour under faults, ten minutes without the store, 500 random interleavings, then fuzzing (SOAKTIME, FUZZTIME, FUZZOTHERS)
 	@rm -f $(REPORT); ended=0; $(WITHPYTHON) \
 	CRATE_HEAP_SIZE=$${CRATE_HEAP_SIZE:-1g} CRATE_HEAP_SIZE=$${CRATE_HEAP_SIZE:-512m} STATSCACHE_REPORT=$(REPORT) STATSCACHE_SOAK=$(SOAKTIME) $(GO) run ./tools/testrun -require '$(NEED)' -- -count=1 -timeout 24h -run '^TestSoak' ./internal/e2e || ended=1; \
+	STATSCACHE_LONG=1 $(GO) test -count=1 -timeout 2h -run '^TestAnyInterleaving' ./consumer || ended=1; \
 	cat $(REPORT); GO='$(GO)' tools/fuzz.sh $(FUZZTIME) $(FUZZOTHERS) | tee -a $(REPORT); ! grep -q ' FAILED$$' $(REPORT) || ended=1; exit $$ended
 
 bench: python ## the figures of speed and memory, with the machine they were measured on
