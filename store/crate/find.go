@@ -26,7 +26,11 @@ type found struct {
 	stream string
 }
 
-func (f *found) cursor() *store.EventCursor { return &store.EventCursor{Time: f.ts, ID: f.id} }
+// cursor gives the event's place. Its key would be taken for an ID that needs a key of its own.
+func (f *found) cursor() (*store.EventCursor, error) {
+	e, _, err := f.restore(false)
+	return &store.EventCursor{Time: f.ts, ID: string(e.ID)}, err
+}
 
 // finding is a question about archived events.
 type finding struct {
@@ -108,11 +112,7 @@ func (q *finding) condition() string { return strings.Join(q.where, " AND ") }
 
 // after gives the next events behind a place, at most so many.
 func (q *finding) after(ctx context.Context, at *store.EventCursor, desc bool, limit int) ([]found, error) {
-	bounds, err := q.nearby(ctx, at, desc, limit)
-	if err != nil {
-		return nil, err
-	}
-	for _, bound := range bounds {
+	for _, bound := range q.nearby(ctx, at, desc, limit) {
 		if list, err := q.search(ctx, at, &bound, desc, limit); err != nil || len(list) == limit {
 			return list, err
 		}
@@ -224,7 +224,9 @@ func (q *finding) each(ctx context.Context, at *store.EventCursor, desc, bodies 
 		}
 		for i := range list {
 			x := &list[i]
-			at = x.cursor()
+			if at, err = x.cursor(); err != nil {
+				return nil, err
+			}
 			if uint64(x.seq) > q.ends[x.stream] {
 				continue
 			}

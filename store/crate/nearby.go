@@ -3,6 +3,7 @@ package crate
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,25 +19,44 @@ const (
 	nearEvents, farEvents = 64, 4096
 	// monthsFor is how long it is believed how many events the months have.
 	monthsFor = time.Minute
+	// monthsWithin is how long a page waits for that.
+	monthsWithin = time.Second
 )
 
 // months is how many events there are in each month, as last seen.
 type months struct {
-	mu     sync.Mutex
-	seen   time.Time
-	events map[int32]int64
+	looking sync.Mutex
+	last    atomic.Pointer[monthsSeen]
 }
 
-// monthSizes gives how many events the partitions have.
-func (d *DB) monthSizes(ctx context.Context) (map[int32]int64, error) {
-	m := &d.months
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.events != nil && time.Since(m.seen) < monthsFor {
-		return m.events, nil
+type monthsSeen struct {
+	events map[int32]int64
+	at     time.Time
+}
+
+// monthSizes gives how many events the partitions have, as far as it is known: nobody waits for whoever looks.
+func (d *DB) monthSizes(ctx context.Context) map[int32]int64 {
+	last := d.months.last.Load()
+	if last == nil {
+		last = &monthsSeen{}
 	}
+	if time.Since(last.at) < monthsFor || !d.months.looking.TryLock() {
+		return last.events
+	}
+	defer d.months.looking.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, monthsWithin)
+	defer cancel()
+	events, err := d.measureMonths(ctx)
+	if err != nil { // the question itself will say so
+		events = last.events
+	}
+	d.months.last.Store(&monthsSeen{events, time.Now()})
+	return events
+}
+
+func (d *DB) measureMonths(ctx context.Context) (map[int32]int64, error) {
 	parts := map[string]int32{}
-	err := d.query(ctx, "list months", func() { clear(parts) }, func(r pgx.Rows) error {
+	err := d.queryOnce(ctx, func(r pgx.Rows) error {
 		var ident string
 		var part int32
 		err := r.Scan(&ident, &part)
@@ -47,7 +67,7 @@ func (d *DB) monthSizes(ctx context.Context) (map[int32]int64, error) {
 		return nil, err
 	}
 	events := map[int32]int64{}
-	err = d.query(ctx, "measure months", func() { clear(events) }, func(r pgx.Rows) error {
+	err = d.queryOnce(ctx, func(r pgx.Rows) error {
 		var ident string
 		var n int64
 		err := r.Scan(&ident, &n)
@@ -56,22 +76,14 @@ func (d *DB) monthSizes(ctx context.Context) (map[int32]int64, error) {
 		}
 		return err
 	}, "SELECT partition_ident, sum(num_docs)::bigint FROM sys.shards WHERE schema_name = CURRENT_SCHEMA AND table_name = 'events' AND \"primary\" GROUP BY 1")
-	if err != nil {
-		return nil, err
-	}
-	m.events, m.seen = events, time.Now()
-	return events, nil
+	return events, err
 }
 
 // nearby gives the times, in µs since 1970, up to which a page is looked for at first, nearest first: none where all may
 // be looked at as well.
-func (q *finding) nearby(ctx context.Context, at *store.EventCursor, desc bool, limit int) (bounds []int64, err error) {
+func (q *finding) nearby(ctx context.Context, at *store.EventCursor, desc bool, limit int) (bounds []int64) {
 	if q.one {
-		return nil, nil
-	}
-	sizes, err := q.db.monthSizes(ctx)
-	if err != nil {
-		return nil, err
+		return nil
 	}
 	from, to := q.from, q.to
 	switch {
@@ -82,14 +94,14 @@ func (q *finding) nearby(ctx context.Context, at *store.EventCursor, desc bool, 
 		from = max(from, bounded(at.Time))
 	}
 	first, last, n := int64(0), int64(0), int64(0) // of the month nearest to where the page begins
-	for part, size := range sizes {
+	for part, size := range q.db.monthSizes(ctx) {
 		begin, end, ok := monthSpan(part)
 		if ok && size > 0 && begin < to && end > from && (n == 0 || desc == (begin > first)) {
 			first, last, n = begin, end, size
 		}
 	}
 	if n == 0 {
-		return nil, nil
+		return nil
 	}
 	if now := time.Now().UnixMicro(); now > first && now < last { // the rest of this month is still to come
 		last = now
@@ -110,7 +122,7 @@ func (q *finding) nearby(ctx context.Context, at *store.EventCursor, desc bool, 
 		}
 		bounds = append(bounds, bound)
 	}
-	return bounds, nil
+	return bounds
 }
 
 // monthSpan gives when the month of a partition begins and ends, in µs since 1970; ok is false for those that hold what

@@ -73,6 +73,10 @@ func (f *finding) fill(list []*draft, light bool) (err error) {
 		if err := f.ctx.Err(); err != nil {
 			return err
 		}
+		if !slices.ContainsFunc(list[at:end], func(d *draft) bool { return !d.whole }) {
+			at = end
+			continue
+		}
 		if !f.frame.has(src, list[at].i) {
 			if err := f.frame.prepare(list[at:]); err != nil {
 				return err
@@ -93,9 +97,6 @@ func (f *finding) fillBlock(src *blockSource, list []*draft, light bool, kept *i
 		if !d.whole {
 			places = append(places, d.i)
 		}
-	}
-	if len(places) == 0 {
-		return nil
 	}
 	b, ok := f.parts[src]
 	if !ok {
