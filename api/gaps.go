@@ -26,6 +26,7 @@ type Gap struct {
 	Kind        string    `json:"kind"` // GapStopped, GapDown or GapLost
 	Reason      string    `json:"reason"`
 	Missing     uint64    `json:"missing,omitempty"` // how many events, of GapLost; 0 where nobody knows
+	Ongoing     bool      `json:"ongoing,omitempty"` // it has no end yet: To is now
 	Backfilling bool      `json:"backfilling"`       // it is being fetched, at least in part
 }
 
@@ -80,20 +81,21 @@ func (s *Server) missingNow() *missing {
 
 func newMissing(g Gaps, now time.Time) *missing {
 	m := &missing{read: now, fetching: make([]span, 0, len(g.Backfilling))}
+	var told []span // as the version knows them: that one goes on changes nothing in answers about the past, all others end by themselves
 	for _, x := range g.Gaps {
 		m.gaps = append(m.gaps, spanOf(x.From, x.To))
+		if told = append(told, spanOf(x.From, x.To)); x.Ongoing {
+			told[len(told)-1].to = maxTime
+		}
 	}
 	for _, x := range g.Backfilling {
 		m.fetching = append(m.fetching, spanOf(x.From, x.To))
 	}
 	m.gaps, m.fetching = merged(m.gaps), merged(m.fetching)
 	var state []byte
-	for _, list := range [][]span{m.gaps, m.fetching} {
+	for _, list := range [][]span{merged(told), m.fetching} {
 		state = binary.LittleEndian.AppendUint64(state, uint64(len(list)))
 		for _, x := range list {
-			if x.to >= now.Unix() {
-				x.to = maxTime // it goes on, which changes nothing in answers about the past: all others end by themselves
-			}
 			state = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(state, uint64(x.from)), uint64(x.to))
 		}
 	}

@@ -118,7 +118,7 @@ func TestCounts_AGapEndsKeptAnswers(t *testing.T) {
 	step("closed", func() { *known = Gaps{} }, 304, whole, "")
 
 	open := func(to string) func() {
-		return func() { known.Gaps = []Gap{{From: at("2018-04-26T23:00:00Z"), To: at(to), Kind: GapStopped}} }
+		return func() { known.Gaps = []Gap{{From: at("2018-04-26T23:00:00Z"), To: at(to), Kind: GapStopped, Ongoing: true}} }
 	}
 	step("nobody listens", open("2018-05-20T00:10:00Z"), 200, whole, "gap 26T23:00:00..27T00:00:00")
 	before = misses()
@@ -174,5 +174,19 @@ func TestMissing_ManyGapsAreToldAsFew(t *testing.T) {
 	}
 	if got := newMissing(g, time.Unix(1e9, 0)).lacks(0, 1e6); len(got) > mostSpans {
 		t.Errorf("an answer names %d gaps", len(got))
+	}
+}
+
+// TestMissing_VersionOfAGapThatGoesOn: an outage that goes on must not end every kept answer each second, its end must.
+func TestMissing_VersionOfAGapThatGoesOn(t *testing.T) {
+	version := func(to int64, ongoing bool) uint64 {
+		g := Gaps{Gaps: []Gap{{From: time.Unix(100, 0), To: time.Unix(200, 0)}, {From: time.Unix(300, 0), To: time.Unix(to, 0), Ongoing: ongoing}}}
+		return newMissing(g, time.Unix(to+2, 0)).version
+	}
+	if version(400, true) != version(401, true) {
+		t.Error("the version changes while a gap goes on")
+	}
+	if version(401, true) == version(401, false) || version(401, false) == version(402, false) {
+		t.Error("the version is the same after its end")
 	}
 }

@@ -143,7 +143,7 @@ func toldGaps(l *gaps.Ledger, now time.Time) (g api.Gaps) {
 		case x.Why == gaps.Stopped:
 			kind = api.GapStopped
 		}
-		g.Gaps = append(g.Gaps, api.Gap{From: time.Unix(x.From, 0).UTC(), To: time.Unix(x.To, 0).UTC(), Kind: kind, Reason: x.Why, Missing: x.Missing})
+		g.Gaps = append(g.Gaps, api.Gap{From: time.Unix(x.From, 0).UTC(), To: time.Unix(x.To, 0).UTC(), Kind: kind, Reason: x.Why, Missing: x.Missing, Ongoing: x.Ongoing})
 	}
 	if x, ok := l.Fetching(); ok {
 		g.Backfilling = []api.Span{{From: time.Unix(x.From, 0).UTC(), To: time.Unix(x.To, 0).UTC()}}
@@ -157,7 +157,17 @@ func (c *cluster) gaps(own api.Gaps, now time.Time) api.Gaps {
 	listening, silent := false, time.Duration(-1)
 	nodes := c.Nodes()
 	slices.SortStableFunc(nodes, func(a, b lease.Node) int { return cmp.Compare(oneIf(b.Alive), oneIf(a.Alive)) })
-	known := map[api.Gap]bool{} // a process that was started again tells what it told before, for as long as that is remembered
+	// A process that was started again tells what it told before, for as long as that is remembered, if with another end.
+	known := map[api.Gap]bool{}
+	seen := func(g api.Gap) bool {
+		k := api.Gap{From: g.From, Kind: g.Kind, Reason: g.Reason}
+		was := known[k]
+		known[k] = true
+		return was
+	}
+	for _, g := range own.Gaps {
+		seen(g)
+	}
 	for _, n := range nodes {
 		var a nodeAbout
 		if json.Unmarshal(n.About, &a) != nil || !slices.Contains(a.Roles, "consume") {
@@ -171,10 +181,10 @@ func (c *cluster) gaps(own api.Gaps, now time.Time) api.Gaps {
 			continue
 		}
 		for _, g := range a.Gaps.Gaps {
-			if known[g] {
+			if seen(g) {
 				continue
 			}
-			known[g] = true
+			g.Ongoing = g.Ongoing && n.Alive
 			g.Reason = fmt.Sprintf("%s: %s", n.ID, g.Reason)
 			own.Gaps = append(own.Gaps, g)
 		}
@@ -183,7 +193,7 @@ func (c *cluster) gaps(own api.Gaps, now time.Time) api.Gaps {
 		}
 	}
 	if !listening && silent >= 0 { // until the row of the last one is forgotten; it notes the time itself when it comes back
-		own.Gaps = append(own.Gaps, api.Gap{From: now.Add(-silent).UTC(), To: now.UTC(), Kind: api.GapStopped, Reason: gaps.Stopped})
+		own.Gaps = append(own.Gaps, api.Gap{From: now.Add(-silent).UTC(), To: now.UTC(), Kind: api.GapStopped, Reason: gaps.Stopped, Ongoing: true})
 	}
 	slices.SortStableFunc(own.Gaps, func(a, b api.Gap) int { return cmp.Compare(a.From.Unix(), b.From.Unix()) })
 	return own

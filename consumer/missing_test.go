@@ -97,6 +97,10 @@ func TestGaps_OfACluster(t *testing.T) {
 	if got, want := told(c.gaps(api.Gaps{}, now)), "lost 00:00:10..00:00:12 b: y; down 00:00:20..00:00:30 a: x; fetching 00:00:21..00:00:22"; got != want {
 		t.Errorf("two that consume: %s\nwant %s", got, want)
 	}
+	mine := api.Gaps{Gaps: []api.Gap{{From: at(20), To: at(31), Kind: api.GapDown, Reason: "x"}}}
+	if got, want := told(c.gaps(mine, now)), "lost 00:00:10..00:00:12 b: y; down 00:00:20..00:00:31 x; fetching 00:00:21..00:00:22"; got != want {
+		t.Errorf("a process whose former life is remembered: %s\nwant %s", got, want)
+	}
 	for range 8 { // both fall silent
 		clock = clock.Add(time.Second)
 		row("c", "serve", s.leases["node/c"].Beat+1, nil)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/statscache/statscache/consumer/gaps/counter"
@@ -34,6 +35,16 @@ type Gap struct {
 	// Lost says that numbers of a publisher's counter are missing.
 	Lost    bool   `json:"lost,omitempty"`
 	Missing uint64 `json:"missing,omitempty"` // how many of them; 0 where nobody knows
+	Ongoing bool   `json:"-"`                 // it has no end yet
+}
+
+// wasDown is the reason of the gap of an endpoint, and endpoint the name in it.
+func wasDown(name string) string { return "endpoint " + name + " was down" }
+
+func (g *Gap) endpoint() string {
+	name, _ := strings.CutPrefix(g.Why, "endpoint ")
+	name, _ = strings.CutSuffix(name, " was down")
+	return name
 }
 
 // lostBy is the gap of messages from an address that are missing.
@@ -86,6 +97,9 @@ func (l *Ledger) Begin(now int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept.Gaps = l.all(now)
+	for i := range l.kept.Gaps {
+		l.kept.Gaps[i].Ongoing = false
+	}
 	l.bound()
 	l.kept.Listened, l.kept.Fetching, l.live = now, nil, true
 	return l.save()
@@ -123,7 +137,7 @@ func (l *Ledger) Note(now int64, down []string) error {
 		if !known {
 			from = min(before, now) // it may have gone right after the last look
 		}
-		l.add(Gap{From: from, To: now, Why: "endpoint " + name + " was down"})
+		l.add(Gap{From: from, To: now, Why: wasDown(name)})
 		l.down[name] = now
 	}
 	l.kept.Listened = max(l.kept.Listened, now)
@@ -223,7 +237,12 @@ func (l *Ledger) Known(now int64) []Gap {
 func (l *Ledger) all(now int64) []Gap {
 	out := slices.Clone(l.kept.Gaps)
 	if !l.live && l.kept.Listened > 0 {
-		out = append(out, Gap{From: l.kept.Listened, To: max(now, l.kept.Listened+1), Why: Stopped}) // a second is long enough to miss some
+		out = append(out, Gap{From: l.kept.Listened, To: max(now, l.kept.Listened+1), Why: Stopped, Ongoing: true}) // a second is long enough to miss some
+	}
+	for i := range out {
+		if at, isDown := l.down[out[i].endpoint()]; isDown && out[i].To >= at { // noted now and then only
+			out[i].To, out[i].Ongoing = max(out[i].To, now), true
+		}
 	}
 	return out
 }

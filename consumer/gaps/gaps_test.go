@@ -27,7 +27,11 @@ func must(t *testing.T, err error) {
 
 func want(t *testing.T, l *Ledger, now int64, gaps ...Gap) {
 	t.Helper()
-	if got := l.Known(now); !slices.Equal(got, gaps) {
+	got := l.Known(now)
+	for i := range got {
+		got[i].Ongoing = false
+	}
+	if !slices.Equal(got, gaps) {
 		t.Fatalf("at %d the gaps are %v, want %v", now, got, gaps)
 	}
 }
@@ -54,6 +58,24 @@ func TestLedger_LivesAndOutages(t *testing.T) {
 	must(t, l.Close(0, 1600))
 	want(t, l, 1700)
 	want(t, ledger(t, path), 1600, Gap{From: 1600, To: 1601, Why: Stopped})
+}
+
+// TestLedger_WhatGoesOn: a gap that has no end yet ends now, whenever that is; it is noted now and then only.
+func TestLedger_WhatGoesOn(t *testing.T) {
+	l := ledger(t, filepath.Join(t.TempDir(), "gaps.json"))
+	must(t, l.Begin(1000))
+	must(t, l.Note(1010, []string{"a"}))
+	must(t, l.Note(1020, []string{"a", "b"}))
+	must(t, l.Note(1030, []string{"b"}))
+	gone := Gap{From: 1000, To: 1020, Why: "endpoint a was down"}
+	for _, now := range []int64{1030, 1037} {
+		goesOn := Gap{From: 1010, To: now, Why: "endpoint b was down", Ongoing: true}
+		if got := l.Known(now); !slices.Equal(got, []Gap{gone, goesOn}) {
+			t.Errorf("at %d: %v", now, got)
+		}
+	}
+	must(t, l.Note(1040, nil))
+	want(t, l, 1050, gone, Gap{From: 1010, To: 1030, Why: "endpoint b was down"})
 }
 
 func TestLedger_ClosedWithoutADaemon(t *testing.T) {
