@@ -51,6 +51,7 @@ func TestMisbehaving_EveryWayAtOnce(t *testing.T) {
 	d := s.launch("run") // it is never ready: that is what it says of plugins that fail
 	b.waitSubscribed()
 	b.publishFor(200, 4*time.Second)
+	b.publishFor(5000, 200*time.Millisecond) // batches of more than the few events that one of them takes
 	d.waitFor(patience, "volume has counted everything", func() error {
 		if n := d.total("volume-1m", ""); n != b.sent {
 			return fmt.Errorf("%d events counted, want %d", n, b.sent)
