@@ -79,10 +79,11 @@ type Daemon struct {
 	source   *zmq.Source // nil where nothing listens
 	rate     rateMeter
 
-	waiting atomic.Pointer[waiting] // for the store at the start; nil once everything runs
-	early   atomic.Pointer[early]   // nil where nothing was received before the store had answered
-	sink    *relay                  // of the sources that began then
-	keeper  *rejects.Keeper         // nil without the role consume
+	waiting     atomic.Pointer[waiting] // for the store at the start; nil once everything runs
+	early       atomic.Pointer[early]   // nil where nothing was received before the store had answered
+	sink        *relay                  // of the sources that began then
+	earlyUnread *unreadable             // of what was received then
+	keeper      *rejects.Keeper         // nil without the role consume
 
 	replaying sync.Mutex // held while rejects are given in again
 	repairing sync.Mutex // held while numbers are mended
@@ -134,7 +135,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		metrics: newMetrics(o.Registry, o.Version), failed: make(chan error, 1)}
 	d.life, d.die = context.WithCancelCause(context.Background())
 	d.current.Store(o.Config)
-	d.retained, d.operating = make(chan struct{}, 1), newToken()
+	d.retained, d.operating, d.earlyUnread = make(chan struct{}, 1), newToken(), newUnreadable()
 	if err := o.Registry.Register(newLiveCollector(d)); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}

@@ -121,10 +121,17 @@ func (d *Daemon) takeUpEarly(o Options) {
 	}
 	e, err := d.openEarly(o)
 	if err != nil {
-		d.log.Error("what was received before the store had answered stays where it is until it can be read", "folder", earlyFolder, "error", err)
+		d.leaveEarly(err)
 		return
 	}
 	d.early.Store(e)
+}
+
+// leaveEarly says why what was received before the store had answered can't be read in this life.
+func (d *Daemon) leaveEarly(why error) {
+	text := why.Error()
+	d.earlyUnread.why.Store(&text)
+	d.log.Error("what was received before the store had answered stays where it is until it can be read; the next start tries again", "folder", earlyFolder, "error", why)
 }
 
 var errNothingMore = errors.New("nothing more comes into the early inbox")
@@ -148,15 +155,18 @@ func (d *Daemon) handOn(ctx context.Context) error {
 		if over && pos+1 >= e.inbox.Next() {
 			break
 		}
-		blocks, err := e.inbox.ReadAfter(reading, pos, earlyRead)
+		blocks, err := d.earlyUnread.read(reading, e.inbox, pos, earlyRead, d.log.With("folder", earlyFolder))
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errNothingMore):
+		case err != nil && reading.Err() != nil:
 			over, reading = true, ctx
 			continue
 		case err != nil:
-			d.log.Error("what was received before the store had answered can't be read; the next start tries again", "error", err)
+			d.leaveEarly(err)
+			if e.ingest != nil {
+				e.decoding.cancel() // sources that wait for room, which nobody makes any more, go on with the usual inbox
+			}
 			return nil
 		}
 		for _, b := range blocks {

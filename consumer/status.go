@@ -121,6 +121,9 @@ func (d *Daemon) Ready() (checks []api.Check) {
 		if why := d.ingest.stalled.Load(); why != nil {
 			inbox.OK, inbox.Reason = false, "the inbox takes nothing: "+*why
 		}
+		if why := d.earlyUnread.reason(); why != "" {
+			inbox.OK, inbox.Reason = false, "what was received before the store had answered can't be read: "+why
+		}
 		if why := d.archiver.inbox.reason(); why != "" {
 			inbox.OK, inbox.Reason = false, "the inbox can't be read: "+why
 		}

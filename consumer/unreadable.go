@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -42,38 +43,50 @@ func (u *unreadable) err() error {
 	return fmt.Errorf("nothing more can be archived: %s", u.reason())
 }
 
-// read gives what follows a position. Errors of the disk are waited out. Behind damage nothing is read, for nothing may
-// be left out: the daemon receives and serves without the archive, so that a restart by a supervisor doesn't take that
-// away as well. ok is false where ctx ended.
-func (a *archiver) read(ctx context.Context, pos uint64) (blocks []*block.Block, ok bool, err error) {
+// read gives what follows a position of an inbox. Errors of the disk are waited out; what is answered is damage, a position
+// that is gone, or that ctx ended.
+func (u *unreadable) read(ctx context.Context, from journalReader, pos uint64, most int, log *slog.Logger) ([]*block.Block, error) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, archiveRetryMax) {
-		blocks, err = a.journal.ReadAfter(ctx, pos, a.pace.most())
+		blocks, err := from.ReadAfter(ctx, pos, most)
 		switch {
 		case err == nil:
-			if a.inbox.why.Swap(nil) != nil {
-				a.log.Info("the inbox can be read again")
+			if u.why.Swap(nil) != nil {
+				log.Info("the inbox can be read again")
 			}
-			return blocks, true, nil
-		case ctx.Err() != nil:
-			return nil, false, nil
-		case errors.Is(err, journal.ErrTrimmed), errors.Is(err, journal.ErrClosed): // no disk's doing
-			return nil, false, fmt.Errorf("read the inbox after %d: %w", pos, err)
+			return blocks, nil
+		case ctx.Err() != nil, errors.Is(err, journal.ErrTrimmed), errors.Is(err, journal.ErrClosed): // no disk's doing
+			return nil, err
 		}
 		text := err.Error()
-		before := a.inbox.why.Swap(&text)
+		before := u.why.Swap(&text)
 		if errors.Is(err, journal.ErrDamaged) {
-			a.log.Error("the inbox is damaged: what it holds from here on is archived once it is mended and the daemon is started again", "after", pos, "error", err)
-			close(a.inbox.damaged)
-			<-ctx.Done()
-			return nil, false, nil
+			close(u.damaged)
+			return nil, err
 		}
 		if before == nil {
-			a.log.Error("the inbox can't be read; that is tried again", "after", pos, "error", err)
+			log.Error("the inbox can't be read; that is tried again", "after", pos, "error", err)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, false, nil
+			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// read gives what follows a position. Behind damage nothing is read, for nothing may be left out: the daemon receives and
+// serves without the archive, so that a restart by a supervisor doesn't take that away as well. ok is false where ctx ended.
+func (a *archiver) read(ctx context.Context, pos uint64) (blocks []*block.Block, ok bool, err error) {
+	blocks, err = a.inbox.read(ctx, a.journal, pos, a.pace.most(), a.log)
+	switch {
+	case err == nil:
+		return blocks, true, nil
+	case ctx.Err() != nil:
+		return nil, false, nil
+	case errors.Is(err, journal.ErrDamaged):
+		a.log.Error("the inbox is damaged: what it holds from here on is archived once it is mended and the daemon is started again", "after", pos, "error", err)
+		<-ctx.Done()
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("read the inbox after %d: %w", pos, err)
 }
