@@ -24,7 +24,6 @@ import (
 	"github.com/statscache/statscache/internal/failpoint"
 	"github.com/statscache/statscache/plugins/host"
 	"github.com/statscache/statscache/store"
-	"github.com/statscache/statscache/store/sqlite"
 )
 
 const (
@@ -156,7 +155,7 @@ func (d *Daemon) open(ctx context.Context, o Options) error {
 	if o.Waiting != nil {
 		p = patience{away: d.noStore(o)}
 	}
-	if d.store, err = openEngine(ctx, c, p, sqlite.Options{Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint}); err != nil {
+	if d.store, err = d.openAlive(ctx, p, o); err != nil {
 		return err
 	}
 	d.onStop("store", d.store.Close)

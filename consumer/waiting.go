@@ -1,9 +1,12 @@
 package consumer
 
 import (
+	"context"
 	"sync/atomic"
 
 	"github.com/statscache/statscache/api"
+	"github.com/statscache/statscache/store"
+	"github.com/statscache/statscache/store/sqlite"
 )
 
 // Answering is a process that tells operators how it does, also before its store has answered.
@@ -44,6 +47,17 @@ func (d *Daemon) noStore(o Options) func(error) {
 		}
 		o.Waiting(d)
 	}
+}
+
+// openAlive opens the store unless a part of the process that receives meanwhile gives up: then that is the error.
+func (d *Daemon) openAlive(ctx context.Context, p patience, o Options) (store.Store, error) {
+	ctx, cancel := d.alive(ctx)
+	defer cancel()
+	s, err := openEngine(ctx, d.config, p, sqlite.Options{Logger: o.Logger, Now: o.Now, Failpoint: o.Failpoint})
+	if err != nil && d.life.Err() != nil {
+		return nil, context.Cause(d.life)
+	}
+	return s, err
 }
 
 // ready answers the readiness checks of a process that waits.
