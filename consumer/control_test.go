@@ -29,15 +29,20 @@ func runDaemon(t *testing.T, c *config.Config) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopAtEnd(t, d)
+	if err := d.Start(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func stopAtEnd(t *testing.T, d *Daemon) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := d.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := d.Start(t.Context(), true); err != nil {
-		t.Fatal(err)
-	}
-	return d
 }
 
 // until polls: what is waited for goes through sockets and processes.

@@ -75,7 +75,8 @@ type Daemon struct {
 	feed     *feed
 	host     *host.Host
 	changes  *changes
-	source   *zmq.Source // nil where nothing listens
+	source   atomic.Pointer[zmq.Source] // nil where nothing listens
+	sources  part                       // runs it
 	rate     rateMeter
 
 	waiting     atomic.Pointer[waiting] // for the store at the start; nil once everything runs
@@ -390,19 +391,22 @@ func (d *Daemon) startSource() error {
 		return err
 	}
 	d.judgeCounters(d.config.Topics)
-	if e := d.early.Load(); d.source != nil { // it began before the store had answered
-		d.stopWith("sources", e.sources) // now before all that it delivers to
+	if d.source.Load() != nil { // it began before the store had answered
+		d.stopWith("sources", d.sources) // now before all that it delivers to
 		return nil
 	}
-	d.source = d.newSource(d.ingest)
-	d.background("sources", d.source.Run)
+	d.runSource(d.ingest)
 	return d.startGaps()
 }
 
-func (d *Daemon) newSource(sink zmq.Sink) *zmq.Source {
+// runSource begins to listen.
+func (d *Daemon) runSource(sink zmq.Sink) {
 	c := d.config
-	return zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
+	source := zmq.New(zmq.Options{Endpoints: listenTo(c), Topics: c.Topics, MaxMessageBytes: c.MaxMessageBytes,
 		KeepAlive: keepAlive(c.KeepAlive), ReconnectMax: c.ReconnectMax, Sink: sink, Logger: d.root})
+	d.source.Store(source)
+	d.sources = d.launch("sources", source.Run)
+	d.stopWith("sources", d.sources)
 }
 
 // drain archives what the inbox holds, as far as that goes quickly: the rest is archived after the next start.

@@ -30,7 +30,6 @@ type early struct {
 	// ingest fills the inbox; nil where a former life has left it.
 	ingest   *ingest
 	decoding part
-	sources  part
 }
 
 // relay is a sink whose target can be changed under way.
@@ -100,11 +99,9 @@ func (d *Daemon) receiveEarly(o Options) error {
 		return err
 	}
 	d.sink = newRelay(e.ingest)
-	d.source = d.newSource(d.sink)
 	e.decoding = d.launch("early decode", func(ctx context.Context) error { e.ingest.run(ctx); return nil })
 	d.stopWith("early decode", e.decoding)
-	e.sources = d.launch("sources", d.source.Run)
-	d.stopWith("sources", e.sources)
+	d.runSource(d.sink)
 	if err := d.startGaps(); err != nil {
 		d.fail(err)
 	}

@@ -131,11 +131,7 @@ func fullEarly(t *testing.T) (d *Daemon, delivered <-chan error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := d.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	stopAtEnd(t, d)
 	e := &early{dir: filepath.Join(d.config.DataDir, earlyFolder)}
 	if e.inbox, err = journal.Open(journal.Options{Dir: e.dir, MaxBytes: 1, TailBytes: -1}); err != nil {
 		t.Fatal(err)

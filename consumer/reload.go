@@ -61,9 +61,9 @@ func (d *Daemon) Reload(c *config.Config) (Reloaded, error) {
 		d.ingest.rules.Store(rules)
 	}
 	d.host.Configure(c.PluginsDisabled, off.Disabled)
-	if d.source != nil {
+	if source := d.source.Load(); source != nil {
 		d.judgeCounters(c.Topics)
-		added, removed := d.source.Update(listenTo(c), c.Topics)
+		added, removed := source.Update(listenTo(c), c.Topics)
 		for _, e := range added {
 			r.Changed = append(r.Changed, fmt.Sprintf("endpoint %s (%s) added", e.Name, e.Address))
 		}

@@ -60,10 +60,10 @@ func (d *Daemon) owned() (n uint64) {
 
 // health is how the endpoints do.
 func (d *Daemon) health() []zmq.Health {
-	if d.source == nil {
-		return nil
+	if source := d.source.Load(); source != nil {
+		return source.Health()
 	}
-	return d.source.Health()
+	return nil
 }
 
 // rejected counts what was refused by reason, by the decoder and by the sockets before it.
@@ -72,8 +72,8 @@ func (d *Daemon) rejected() map[string]uint64 {
 	for _, r := range reasons() {
 		out[r] = d.metrics.rejected.of(r)
 	}
-	if d.source != nil {
-		r := d.source.Refused()
+	if source := d.source.Load(); source != nil {
+		r := source.Refused()
 		out["topic"] += r.WrongTopic
 		out["size"] += r.TooLarge
 		out["frames"] += r.TooManyFrames

@@ -34,3 +34,61 @@ func TestWaiting_EndsWhereAPartGivesUp(t *testing.T) {
 		t.Error("nobody was told that it waits")
 	}
 }
+
+// Where nothing could be received while the store was away, listening begins with a status that is asked for already.
+func TestWaiting_StatusIsAskedWhileListeningBegins(t *testing.T) {
+	d, err := Open(t.Context(), Options{Config: testConfig(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, d)
+	w := &waiting{}
+	w.say(errAway)
+	d.waiting.Store(w)
+	asked, asking, end := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() { // the race detector sees what goes wrong here
+		defer close(asking)
+		for n := 0; ; n++ {
+			d.Status()
+			d.rejected()
+			if n == 0 {
+				close(asked)
+			}
+			select {
+			case <-end:
+				return
+			default:
+			}
+		}
+	}()
+	<-asked
+	err = d.Start(t.Context(), true)
+	close(end)
+	<-asking
+	if err != nil || d.source.Load() == nil {
+		t.Errorf("it listens: %t, %v", d.source.Load() != nil, err)
+	}
+}
+
+// What came early may all be handed on before the sources take their place in the order of the end.
+func TestWaiting_AllIsHandedOnBeforeTheSourcesAreTakenOver(t *testing.T) {
+	o := Options{Config: testConfig(t)}
+	d, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, d)
+	if err := d.receiveEarly(o); err != nil {
+		t.Fatal(err)
+	}
+	early, from := d.early.Swap(nil), d.source.Load()
+	if err := early.inbox.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if d.source.Load() != from {
+		t.Error("a second source listens")
+	}
+}
