@@ -60,7 +60,9 @@ func (r *relay) turn(to zmq.Sink) *sync.WaitGroup {
 	return old
 }
 
-// openEarly opens the early inbox. Both inboxes together keep to the bound of one.
+// openEarly opens the early inbox. It has the room that the usual one leaves of the bound, so both keep to it together while
+// the store is away. Once they are being joined the usual one takes what is new up to the whole bound, whatever is still to
+// be handed on: if the store then fails or is slow, both may have almost twice of it, rather than that nothing new is received.
 func (d *Daemon) openEarly(o Options) (*early, error) {
 	used, err := folderBytes(filepath.Join(d.config.DataDir, "journal"))
 	if err != nil {
