@@ -151,15 +151,15 @@ func (f *finding) sealed(id string, places []idPlace) (*store.Event, error) {
 		if !ok {
 			continue // retention has removed it
 		}
-		blocks, err := f.v.segs[i].load(f.c)
+		b, err := f.v.segs[i].block(f.c, p.position>>indexBits)
 		if err != nil {
 			return nil, err
 		}
-		ordinal, at := p.position>>indexBits, p.position&(1<<indexBits-1)
-		if ordinal >= len(blocks) || at >= blocks[ordinal].n {
+		at := p.position & (1<<indexBits - 1)
+		if at >= b.n {
 			continue
 		}
-		if e, err := f.named(id, &blocks[ordinal], at); e != nil || err != nil {
+		if e, err := f.named(id, b, at); e != nil || err != nil {
 			return e, err
 		}
 	}

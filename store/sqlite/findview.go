@@ -152,6 +152,59 @@ func (g *segmentIndex) load(c *conn) ([]blockSource, error) {
 	if b := g.blocks.Load(); b != nil {
 		return *b, nil
 	}
+	ids, err := g.blockIDs(c)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]blockSource, len(ids))
+	i := 0
+	row := func(s *sqlite.Stmt) error {
+		id := s.ColumnInt64(0)
+		for i < len(ids) && ids[i] < id {
+			i++
+		}
+		if i < len(ids) && ids[i] == id {
+			out[i] = sourceOf(s)
+		}
+		return nil
+	}
+	if first, last := ids[0], ids[len(ids)-1]; last-first < 4*int64(len(ids)) {
+		err = c.each(blockColumns+" BETWEEN ? AND ? ORDER BY id", row, first, last)
+	} else { // a lane that fills slowly: the other one's blocks lie between
+		for _, id := range ids {
+			if err = c.each(blockColumns+"=?", row, id); err != nil {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	g.blocks.Store(&out)
+	return out, nil
+}
+
+// block gives one of the segment's blocks, without reading all where they are not known; n is 0 where it was removed or
+// there is none.
+func (g *segmentIndex) block(c *conn, ordinal int) (*blockSource, error) {
+	if b := g.blocks.Load(); b != nil {
+		if ordinal >= len(*b) {
+			return &blockSource{}, nil
+		}
+		return &(*b)[ordinal], nil
+	}
+	ids, err := g.blockIDs(c)
+	if err != nil || ordinal >= len(ids) {
+		return &blockSource{}, err
+	}
+	out := &blockSource{}
+	return out, c.each(blockColumns+"=?", func(s *sqlite.Stmt) error {
+		*out = sourceOf(s)
+		return nil
+	}, ids[ordinal])
+}
+
+func (g *segmentIndex) blockIDs(c *conn) ([]int64, error) {
 	d, err := c.blob("SELECT blocks FROM seg WHERE id=?", g.id)
 	if err != nil {
 		return nil, err
@@ -163,33 +216,13 @@ func (g *segmentIndex) load(c *conn) ([]blockSource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("segment %d: %w", g.id, err)
 	}
-	out := make([]blockSource, len(ids))
-	i := 0
-	row := func(s *sqlite.Stmt) error {
-		id := s.ColumnInt64(0)
-		for i < len(ids) && ids[i] < id {
-			i++
-		}
-		if i < len(ids) && ids[i] == id {
-			out[i] = blockSource{id: id, stream: s.ColumnInt64(1), n: int(s.ColumnInt64(2)), tmin: s.ColumnInt64(3), tmax: s.ColumnInt64(4)}
-		}
-		return nil
-	}
-	const columns = "SELECT id, stream, n, tmin, tmax FROM blk WHERE id"
-	if first, last := ids[0], ids[len(ids)-1]; last-first < 4*int64(len(ids)) {
-		err = c.each(columns+" BETWEEN ? AND ? ORDER BY id", row, first, last)
-	} else { // a lane that fills slowly: the other one's blocks lie between
-		for _, id := range ids {
-			if err = c.each(columns+"=?", row, id); err != nil {
-				break
-			}
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	g.blocks.Store(&out)
-	return out, nil
+	return ids, nil
+}
+
+const blockColumns = "SELECT id, stream, n, tmin, tmax FROM blk WHERE id"
+
+func sourceOf(s *sqlite.Stmt) blockSource {
+	return blockSource{id: s.ColumnInt64(0), stream: s.ColumnInt64(1), n: int(s.ColumnInt64(2)), tmin: s.ColumnInt64(3), tmax: s.ColumnInt64(4)}
 }
 
 // tails reads the blocks that no segment holds, those that are not known yet with their names.
