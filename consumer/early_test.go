@@ -156,7 +156,9 @@ func fullEarly(t *testing.T) (d *Daemon, delivered <-chan error) {
 		}
 		done <- err
 	}()
-	until(t, "the early inbox is full", func() bool { return e.ingest.stalled.Load() != nil && len(e.ingest.batches) == queuedBatches })
+	until(t, "the early inbox is full", func() bool { // and the queues before it are
+		return e.ingest.stalled.Load() != nil && len(e.ingest.blocks) == queuedBlocks && len(e.ingest.batches) == queuedBatches
+	})
 	return d, done
 }
 
