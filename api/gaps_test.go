@@ -118,7 +118,9 @@ func TestCounts_AGapEndsKeptAnswers(t *testing.T) {
 	step("closed", func() { *known = Gaps{} }, 304, whole, "")
 
 	open := func(to string) func() {
-		return func() { known.Gaps = []Gap{{From: at("2018-04-26T23:00:00Z"), To: at(to), Kind: GapStopped, Ongoing: true}} }
+		return func() {
+			known.Gaps = []Gap{{From: at("2018-04-26T23:00:00Z"), To: at(to), Kind: GapStopped, Ongoing: true}}
+		}
 	}
 	step("nobody listens", open("2018-05-20T00:10:00Z"), 200, whole, "gap 26T23:00:00..27T00:00:00")
 	before = misses()
