@@ -125,10 +125,13 @@ func (s *Session) dial(address net.Addr, out *output) error {
 
 // Describe asks the plugin what it is.
 func (s *Session) Describe(ctx context.Context) (*pb.Manifest, error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	m, err := s.plugin.Describe(ctx, &pb.DescribeRequest{})
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	// The plugin's side has the same deadline and may end the call an instant before this one does.
+	ended := status.Code(err) == codes.Canceled && time.Since(began) > s.timeout*9/10
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) || ended {
 		err = fmt.Errorf("no answer in %v", s.timeout)
 	}
 	if err != nil {
