@@ -137,7 +137,9 @@ func (p *picker) sums(signed bool, limit uint64) (before, after []int64, total i
 			wanted = p.places[k]
 		}
 		if signed && wanted == p.n {
-			at = skip(d, at, p.n-i)
+			if at = skip(d, at, p.n-i); at == 0 {
+				p.fail("number")
+			}
 			break
 		}
 		if !signed && limit > 0x7f && i+8 <= wanted && at+8 <= len(d) {
@@ -150,15 +152,18 @@ func (p *picker) sums(signed bool, limit uint64) (before, after []int64, total i
 		if at < len(d) && d[at] < 0x80 {
 			x = uint64(d[at])
 			at++
-		} else if x, at = long(d, at); at == 0 || x > limit {
+		} else {
+			x, at = long(d, at)
+		}
+		if at == 0 || x > limit {
+			p.fail("number")
 			break
 		}
 		was := total
 		if signed {
 			total += int64(x>>1) ^ -int64(x&1)
-		} else if total += int64(x); x > limit {
-			at = 0
-			break
+		} else {
+			total += int64(x)
 		}
 		if i == wanted {
 			before[k], after[k] = was, total
@@ -166,8 +171,7 @@ func (p *picker) sums(signed bool, limit uint64) (before, after []int64, total i
 		}
 		i++
 	}
-	if at == 0 && p.n > 0 {
-		p.fail("number")
+	if p.err != "" {
 		return before, after, 0
 	}
 	p.at = at

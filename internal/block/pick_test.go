@@ -100,3 +100,12 @@ func TestPick_RefusesWhatIsNotThere(t *testing.T) {
 		}
 	}
 }
+
+func TestPick_RefusesANumberBeyondItsLimit(t *testing.T) {
+	for name, d := range map[string][]byte{"one byte": {1, 101, 1}, "two bytes": {1, 200, 1, 1}, "too few": {1}} {
+		p := picker{reader: reader{d: d}, places: []int{2}, n: 3}
+		if _, _, total := p.sums(false, 100); p.err == "" || total != 0 {
+			t.Errorf("%s: taken, sum %d", name, total)
+		}
+	}
+}
