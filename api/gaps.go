@@ -188,8 +188,7 @@ func (m *missing) lacks(from, to int64) (out []incomplete) {
 // gapsQuestion is GET /api/v1/gaps.
 func (s *Server) gapsQuestion() question {
 	return question{key: "gaps", dir: &directory{}, until: s.now().Add(statusLife), build: func(context.Context) (*answer, error) {
-		g := s.gaps()
-		return jsonAnswer(g.Marked())
+		return jsonAnswer(s.gaps().Marked())
 	}}
 }
 
