@@ -163,7 +163,7 @@ func (x *frameCache) prepare(list []*draft) error {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, d := range list {
 		no := d.i / block.FrameEvents
-		if d.whole || n > 0 && x.ahead[n-1].src == d.src && x.ahead[n-1].no == no {
+		if n > 0 && x.ahead[n-1].src == d.src && x.ahead[n-1].no == no {
 			continue
 		}
 		if n == framesAhead {

@@ -49,7 +49,7 @@ func (f *finding) assemble(more *store.EventCursor) (page store.Page, err error)
 		more = &store.EventCursor{Time: list[n-1].time, ID: list[n-1].e.ID}
 	}
 	page.Next = more
-	if err := f.fill(slices.Clone(list), false); err != nil {
+	if err := f.fill(list, false); err != nil {
 		return page, err
 	}
 	for _, d := range list {
@@ -58,10 +58,11 @@ func (f *finding) assemble(more *store.EventCursor) (page store.Page, err error)
 	return page, nil
 }
 
-// fill completes drafts in the order of the file, which it brings them into, so that every block and frame is read
-// once. light: only the ids. It stops keeping bodies where they exceed MaxBytes: what is left out is filled once it is
+// fill completes the drafts that are not whole, in the order of the file, so that every block and frame is read once.
+// light: only the ids. It stops keeping bodies where they exceed MaxBytes: what is left out is filled once it is
 // known which events the page has room for.
 func (f *finding) fill(list []*draft, light bool) (err error) {
+	list = slices.DeleteFunc(slices.Clone(list), func(d *draft) bool { return d.whole })
 	slices.SortFunc(list, func(a, b *draft) int { return cmp.Or(a.src.compare(b.src), cmp.Compare(a.i, b.i)) })
 	kept := 0
 	for at := 0; at < len(list); {
@@ -72,10 +73,6 @@ func (f *finding) fill(list []*draft, light bool) (err error) {
 		}
 		if err := f.ctx.Err(); err != nil {
 			return err
-		}
-		if !slices.ContainsFunc(list[at:end], func(d *draft) bool { return !d.whole }) {
-			at = end
-			continue
 		}
 		if !f.frame.has(src, list[at].i) {
 			if err := f.frame.prepare(list[at:]); err != nil {
@@ -92,23 +89,18 @@ func (f *finding) fill(list []*draft, light bool) (err error) {
 
 // fillBlock completes the drafts that lie in one block, ascending. kept counts the bytes of bodies.
 func (f *finding) fillBlock(src *blockSource, list []*draft, light bool, kept *int) error {
-	var places []int
-	for _, d := range list {
-		if !d.whole {
-			places = append(places, d.i)
-		}
-	}
 	b, ok := f.parts[src]
 	if !ok {
+		places := make([]int, len(list))
+		for i, d := range list {
+			places[i] = d.i
+		}
 		var err error
 		if b, err = f.pick(src, places); err != nil {
 			return err
 		}
 	}
 	for _, d := range list {
-		if d.whole {
-			continue
-		}
 		body, err := f.frame.body(src, d.i)
 		if err != nil {
 			return err
